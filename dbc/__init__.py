@@ -1,0 +1,1 @@
+"""The buses that we speak: DBC files and signal maps, as data."""

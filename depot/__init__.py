@@ -1,0 +1,1 @@
+"""The depot: MQTT subscriber, store, page."""

@@ -1,0 +1,278 @@
+"""The agent on the bus: the loop that joins the rooms.
+
+    sources → frames → Core → items → Spool → Uplink → depot
+
+The loop owns the sources, the core and the spool; the uplink's thread reads the spool on its own
+connection. The agent never sends a CAN frame: sources here can only receive.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from edge import __version__, clock
+from edge.battery.model import load_cell
+from edge.can.frames import FRAME, Frames
+from edge.can.sources import Source, open_source
+from edge.config import Config, load
+from edge.core import TICK_US, Core, Setup
+from edge.errors import BatchError, ConfigError, SourceError, SpoolError
+from edge.recording import Recorder
+from edge.signals.catalogue import load_catalogue
+from edge.telemetry.batch import Item
+from edge.telemetry.spool import Spool
+from edge.telemetry.uplink import Uplink
+
+log = logging.getLogger("ayaz")
+
+IDLE_S = 0.005
+CLOCK_EVERY_S = 10.0
+STEP_MS = 20  # a wall clock that moved by more than this is told to the core
+MEMORY_EVERY_S = 60.0
+REOPEN_EVERY_S = 1.0
+MAX_UNSPOOLED = 1000  # items held in memory while the disk refuses: an hour or two of one bus
+
+
+def make_setup(config: Config) -> Setup:
+    """Everything that a core needs, from a configuration.
+
+    Raises
+    ------
+    DatabaseError, SignalMapError, CellModelError, ConfigError
+    """
+    catalogue = load_catalogue([(c.name, _beside(config, c.dbc)) for c in config.can])
+    cell = load_cell(_beside(config, config.battery.cell))
+    return Setup(
+        operator=config.operator,
+        bus=config.bus,
+        catalogue=catalogue,
+        cell=cell,
+        parallel=config.battery.parallel,
+        capacity_ah=config.battery.capacity_ah,
+        initial_soc=config.battery.initial_soc,
+        batch_interval_s=config.batch.interval_s,
+    )
+
+
+def _beside(config: Config, name: str) -> str | Path:
+    """A name that we ship, or a path relative to the configuration file."""
+    return config.path.parent / name if "/" in name or "." in name else name
+
+
+class Agent:
+    """One bus. `run` returns when `stop` is set and everything is on disk.
+
+    Raises
+    ------
+    AyazError
+        Something that the agent cannot start without is wrong: configuration, spool.
+    """
+
+    def __init__(self, config: Config, record: Path | None = None) -> None:
+        self.config = config
+        config.state_dir.mkdir(parents=True, exist_ok=True)
+        self.spool = Spool(config.state_dir / "spool.db", int(config.spool.max_mb * 1e6))
+        setup = make_setup(config)
+        boot = secrets.token_hex(8)
+        restored = self.spool.get_state()
+        try:
+            self.core = Core(setup, boot, restored)
+        except BatchError as error:
+            log.warning("the estimator's memory is of no use (%s); starting afresh", error)
+            restored = None
+            self.core = Core(setup, boot)
+        self.recorder = Recorder(record, [c.name for c in config.can]) if record else None
+        if self.recorder:
+            self.recorder.start(boot, restored)
+        self.inputs = [_Input(c.source, n, c.bitrate) for n, c in enumerate(config.can)]
+        self.uplink = Uplink(config.mqtt, config.operator, config.bus, boot, __version__, self.spool.path)
+        self.unspooled: list[Item] = []
+        self.dropped_unspooled = 0
+        self._wall_offset_ms: int | None = None
+        self._loss: dict[str, int] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Read, tick, spool, until `stop`; then seal, flush, and say goodbye."""
+        self.uplink.start()
+        next_tick = next_clock = next_memory = 0.0
+        next_state = time.monotonic() + self.config.batch.state_interval_s
+        try:
+            while not stop.is_set():
+                got = self._read()
+                now = time.monotonic()
+                if now >= next_clock:
+                    next_clock = now + CLOCK_EVERY_S
+                    self._tell_clock()
+                if now >= next_tick:
+                    next_tick = max(next_tick + TICK_US / 1e6, now)
+                    self._tick()
+                if now >= next_state:
+                    next_state = now + self.config.batch.state_interval_s
+                    self.uplink.publish_state(self._state())
+                if now >= next_memory:
+                    next_memory = now + MEMORY_EVERY_S
+                    self._remember()
+                if not got:
+                    stop.wait(IDLE_S)
+        finally:
+            self._close()
+
+    def counts(self) -> dict[str, Any]:
+        """What went through, for the demo and for `--json`."""
+        return {
+            "boot": self.core.boot,
+            "sealed": self.core.seq,
+            "frames": sum(c.received for c in self.core.counts.values()),
+            "published": self.uplink.published,
+            "redelivered": self.uplink.redelivered,
+            "waiting": self.spool.count(),
+        }
+
+    def _read(self) -> int:
+        parts = [part for i in self.inputs if len(part := i.read())]
+        for frames in parts:
+            if self.recorder:
+                self.recorder.feed(frames)
+            self.core.feed(frames)
+        return len(parts)
+
+    def _tick(self) -> None:
+        self._tell_loss()
+        now_us = clock.monotonic_us()
+        if self.recorder:
+            self.recorder.tick(now_us)
+        self._keep(self.core.tick(now_us))
+
+    def _tell_clock(self) -> None:
+        offset, quality = clock.wall_offset_ms(), clock.wall_quality()
+        if self._wall_offset_ms is None or abs(offset - self._wall_offset_ms) > STEP_MS:
+            self._wall_offset_ms = offset
+            if self.recorder:
+                self.recorder.clock(offset, quality)
+            self.core.set_clock(offset, quality)
+
+    def _tell_loss(self) -> None:
+        loss = {f"{c.name}.reopened": i.reopened for c, i in zip(self.config.can, self.inputs, strict=True)}
+        loss["unspooled"] = self.dropped_unspooled
+        if loss != self._loss:
+            self._loss = loss
+            if self.recorder:
+                self.recorder.loss(loss)
+            self.core.set_loss(loss)
+
+    def _keep(self, items: Sequence[Item]) -> None:
+        """To disk before anything else; in memory, bounded and counted, while the disk refuses."""
+        self.unspooled += items
+        if not self.unspooled:
+            return
+        try:
+            self.spool.append(self.unspooled)
+            self.unspooled = []
+        except SpoolError as error:
+            log.error("%s; %d items wait in memory", error, len(self.unspooled))
+            excess = max(len(self.unspooled) - MAX_UNSPOOLED, 0)
+            self.dropped_unspooled += excess
+            del self.unspooled[:excess]
+
+    def _state(self) -> dict[str, Any]:
+        wall_ms = time.time_ns() // 1_000_000
+        about = {"v": 1, "t_ms": wall_ms, "boot": self.core.boot, "clock": clock.wall_quality()}
+        return about | self.core.snapshot()
+
+    def _remember(self) -> None:
+        try:
+            self.spool.put_state(self.core.dump())
+        except SpoolError as error:
+            log.error("%s; the estimator's memory is not saved", error)
+
+    def _close(self) -> None:
+        for i in self.inputs:
+            i.close()
+        if self.recorder:
+            self.recorder.seal()
+            self.recorder.close()
+        self._keep(self.core.seal())
+        self._remember()
+        self.uplink.stop(timeout=1.5)
+        self.spool.close()
+
+
+class _Input:
+    """One CAN channel that comes back by itself after its interface went away."""
+
+    def __init__(self, spec: str, number: int, bitrate: int) -> None:
+        self.spec, self.number, self.bitrate = spec, number, bitrate
+        self.reopened = 0
+        self._source: Source | None = None
+        self._next_try = 0.0
+        self._failed = False
+
+    def read(self) -> Frames:
+        """Frames that have arrived; none while the interface is away."""
+        try:
+            if self._source is None and not self._open():
+                return np.zeros(0, FRAME)
+            assert self._source is not None
+            return self._source.read(0.0)
+        except SourceError as error:
+            if not self._failed:
+                log.error("%s; trying again every second", error)
+            self._failed = True
+            self.close()
+            return np.zeros(0, FRAME)
+
+    def _open(self) -> bool:
+        now = time.monotonic()
+        if now < self._next_try:
+            return False
+        self._next_try = now + REOPEN_EVERY_S
+        source = open_source(self.spec, self.number, self.bitrate)
+        source.open()
+        self._source = source
+        if self._failed:
+            self.reopened += 1
+            self._failed = False
+            log.info("%s is back", self.spec)
+        return True
+
+    def close(self) -> None:
+        if self._source is not None:
+            self._source.close()
+        self._source = None
+
+
+@click.command()
+@click.option("-c", "--config", "path", type=click.Path(path_type=Path), required=True, help="ayaz.toml")
+@click.option("--record", type=click.Path(path_type=Path), help="Also record frames and inputs, for `ayaz replay`.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+def run(path: Path, record: Path | None, verbose: bool) -> None:
+    """The agent on a bus: decode, estimate, seal, publish, until Ctrl-C or SIGTERM.
+
+    \b
+    Example:  ayaz run -c /etc/ayaz/ayaz.toml
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("can").setLevel(logging.WARNING)
+    config = load(path)
+    try:
+        agent = Agent(config, record)
+    except OSError as error:
+        raise ConfigError(f"{path}: state_dir {config.state_dir}: {error.strerror}") from None
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    log.info("bus %s/%s, boot %s, %d channels", config.operator, config.bus, agent.core.boot, len(config.can))
+    agent.run(stop)
+    log.info("stopped: %s", ", ".join(f"{k} {v}" for k, v in agent.counts().items()))

@@ -1,0 +1,1 @@
+"""Cell models and the state-of-charge estimator."""

@@ -1,0 +1,1 @@
+"""What signals mean: the catalogue made from the maps in `dbc/`."""

@@ -1,0 +1,1 @@
+"""Batch, spool, uplink: what was sealed reaches the depot exactly once."""

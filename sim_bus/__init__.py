@@ -1,0 +1,1 @@
+"""A bus, its battery, its weather and its ECUs, as CAN frames."""
