@@ -1,17 +1,34 @@
-"""Cell models: data with its source, from `cells/NAME.toml`.
+"""Cell models: what a type of cell is, read from `cells/NAME.toml`.
 
-    name, chemistry, capacity_ah, voltage_min_v, voltage_max_v
-    [ocv]          temp_degc = [..], soc = [..], voltage_v = [[..] per temperature], half_gap_v = [..] over soc
-    [resistance]   temp_degc = [..], soc = [..], r0_ohm, r1_ohm, r2_ohm = [[..] per temperature]
-    [dynamics]     tau1_s, tau2_s, hysteresis_rate
-    [error]        voltage_sd_v, correlation_s, resistance_fraction
-    [[sources]]    data, licence, used_for
+A cell is an equivalent circuit whose numbers lie in tables over temperature and state of charge:
+
+    voltage = OCV(soc, T) + M(soc, T)·h - v1 - v2 - R0(soc, T)·i          i > 0 = discharge
+    dv1/dt  = (R1(soc, T)·i - v1) / tau1(T)                               and v2 likewise
+    dh/dt   = -|i|·rate/(3600·Q) · (h + sign(i))                          -1 <= h <= 1
+
+with h the one-state hysteresis of G. Plett, "Battery Management Systems, Volume I: Battery
+Modeling", Artech House 2015, chapter 2 (M = 0 for a cell without).
+
+The file
+    name, chemistry, summary            what it is
+    capacity_ah, capacity_rel_sd        at 25 degC and a low rate; how well that is known (relative sd)
+    voltage_min_v, voltage_max_v        the limits of its data sheet
+    [[sources]]                         data, licence, and what was fitted on it
+    [ocv]                               soc[s], temp_degc[t], voltage_v[t][s], hysteresis_v[t][s] (or none)
+    [dynamics]                          soc[s], temp_degc[t], r0_ohm[t][s], r1_ohm, r2_ohm, tau1_s[t], tau2_s[t]
+    [hysteresis]                        rate (only where the OCV has hysteresis)
+    [uncertainty]                       what the model does not know: see `Uncertainty`
+
+On loading, everything is put on one even grid of temperature and state of charge, so that the kernel
+needs no search. Resistances are interpolated in ln(R) over 1/T (Arrhenius), also beyond the measured
+temperatures; all else is held at the last measured temperature.
 """
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,123 +39,239 @@ import numpy.typing as npt
 from edge.errors import CellModelError
 
 FloatArray = npt.NDArray[np.float64]
-POINTS = 201  # SoC points of the kernel's table
-FIELDS = ("ocv_v", "half_gap_v", "r0_ohm", "r1_ohm", "r2_ohm")
+
+TEMP_GRID_DEGC = np.linspace(-40.0, 60.0, 41)
+SOC_GRID = np.linspace(0.0, 1.0, 201)
+KELVIN = 273.15
+MAX_ACTIVATION_K = 8000.0  # ln(R) per 1/K: twice what cells show; holds an extrapolation in check
+OUTSIDE_PER_DEGC = 0.03  # the model's error grows by 3 % per degC outside the measured temperatures
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What the model does not know. Standard deviations (sd) of a single cell on a bus.
+
+    The error of the model in volts is slow: the same for minutes. The filter carries it as a state of
+    its own with the sd `model_sd_v` (a table over temperature in `CellModel`) and the time constant
+    `model_tau_s`, so that a thousand equally wrong samples do not look like a thousand pieces of evidence.
+    """
+
+    model_tau_s: float
+    """time constant of the model's slow error"""
+    axis_sd: float
+    """how well the OCV curve is placed along the axis of soc (matters where it is steep)"""
+    sample_sd_v: float
+    """sensor and fast model error, per 10 s of samples"""
+    resistance_rel_sd: float
+    """this cell's resistance over the model's: prior of the resistance state"""
+    resistance_tau_s: float
+    """how fast that ratio can change"""
+    branch_rel_sd: float
+    """error of the overpotentials' dynamics, of their own size"""
+    hysteresis_sd: float
+    """error of the hysteresis state h"""
+    current_offset_c: float
+    """the current sensor's offset, in fractions of the capacity per hour"""
 
 
 @dataclass(frozen=True)
 class CellModel:
-    """One cell: knots_degc shape (t,), ascending; table shape (t, POINTS, len(FIELDS)) over SoC 0 to 1."""
+    """One type of cell. Tables have the shape [temperature, soc] or [temperature]; SI units, Ah, degC."""
 
     name: str
     chemistry: str
+    summary: str
     capacity_ah: float
+    capacity_rel_sd: float
     voltage_min_v: float
     voltage_max_v: float
-    knots_degc: FloatArray
-    table: FloatArray
-    tau1_s: float
-    tau2_s: float
+    sources: tuple[dict[str, Any], ...]
+    temp_degc: FloatArray
+    soc: FloatArray
+    ocv_v: FloatArray
+    hysteresis_v: FloatArray
+    r0_ohm: FloatArray
+    r1_ohm: FloatArray
+    r2_ohm: FloatArray
+    tau1_s: FloatArray
+    tau2_s: FloatArray
+    model_sd_v: FloatArray
     hysteresis_rate: float
-    voltage_sd_v: float
-    correlation_s: float
-    resistance_fraction: float
+    uncertainty: Uncertainty
+    fingerprint: str
+    """of the file's content: a filter's memory belongs to one model"""
 
-    def with_capacity(self, capacity_ah: float) -> CellModel:
-        """The same cell with another capacity (one that has aged, or was measured)."""
-        return replace(self, capacity_ah=capacity_ah)
-
-    def field(self, name: str, soc: FloatArray | float, temp_degc: float) -> FloatArray:
-        """A field of the table at some states of charge and one temperature, in its unit."""
-        at = np.interp(temp_degc, self.knots_degc, np.arange(len(self.knots_degc)))
-        low = int(min(at, len(self.knots_degc) - 2))
-        rows = self.table[low : low + 2, :, FIELDS.index(name)]
-        row = rows[0] + (at - low) * (rows[1] - rows[0])
-        return np.asarray(np.interp(soc, np.linspace(0, 1, POINTS), row))
-
-    def soc_at_rest(self, voltage_v: float, temp_degc: float) -> float:
-        """The SoC whose OCV is the given voltage."""
-        grid = np.linspace(0, 1, POINTS)
-        return float(np.interp(voltage_v, np.maximum.accumulate(self.field("ocv_v", grid, temp_degc)), grid))
+    def at(self, table: FloatArray, soc: Any, temp_degc: Any) -> FloatArray:
+        """A table's values at soc (0..1) and temperature, bilinear, held at the edges."""
+        t, wt = _place(temp_degc, self.temp_degc)
+        s, ws = _place(soc, self.soc)
+        low = table[t, s] * (1 - ws) + table[t, s + 1] * ws
+        high = table[t + 1, s] * (1 - ws) + table[t + 1, s + 1] * ws
+        return np.asarray(low * (1 - wt) + high * wt)
 
 
-def load_cell(where: str | Path) -> CellModel:
-    """A cell model: one that we ship by its name, or a path.
+def load_cell(name_or_path: str | Path) -> CellModel:
+    """The cell model of that name (one we ship), or from that TOML file.
 
     Raises
     ------
     CellModelError
-        There is none, or it is wrong.
+        There is no such model, or the file is wrong; the text says what and where.
     """
-    path = Path(where) if isinstance(where, Path) else _shipped(where)
+    where, text = _read(name_or_path)
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-        return _model(table)
-    except OSError as error:
-        raise CellModelError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise CellModelError(f"{path}: not TOML: {error}") from None
-    except KeyError as error:
-        raise CellModelError(f"{path}: {error.args[0]!r} is missing") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CellModelError(f"{path}: {error}") from None
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CellModelError(f"{where}: not valid TOML: {error}") from None
+    return _build(where, data, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
-def _shipped(name: str) -> Path:
-    cells = resources.files("edge.battery.cells")
-    names = sorted(p.name[:-5] for p in cells.iterdir() if p.name.endswith(".toml"))
-    if name not in names:
-        raise CellModelError(f"no cell {name!r}; we ship {', '.join(names)}, or give a path to a .toml")
-    with resources.as_file(cells / f"{name}.toml") as path:
-        return path
+def cell_names() -> list[str]:
+    """The cell models that we ship."""
+    folder = resources.files("edge.battery.cells")
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
-def _model(data: dict[str, Any]) -> CellModel:
-    ocv, resistance, dynamics, error = (data[k] for k in ("ocv", "resistance", "dynamics", "error"))
-    knots = np.unique(np.concatenate([_array(ocv["temp_degc"]), _array(resistance["temp_degc"])]))
-    if len(knots) < 2:
-        raise ValueError("needs at least two temperatures")
-    table = np.zeros((len(knots), POINTS, len(FIELDS)))
-    table[:, :, 0] = _on_grid(ocv, "voltage_v", knots)
-    table[:, :, 1] = np.interp(np.linspace(0, 1, POINTS), _array(ocv["soc"]), _array(ocv["half_gap_v"]))
-    for n, name in enumerate(("r0_ohm", "r1_ohm", "r2_ohm"), 2):
-        table[:, :, n] = _on_grid(resistance, name, knots)
-    if not np.isfinite(table).all() or (table[:, :, 2:] < 0).any():
-        raise ValueError("voltages must be numbers, and resistances 0 or more")
+def _read(name_or_path: str | Path) -> tuple[str, str]:
+    name = str(name_or_path)
+    if name in cell_names():
+        return name, (resources.files("edge.battery.cells") / f"{name}.toml").read_text("utf-8")
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise CellModelError(f"no cell model {name!r}: neither a file nor one of {', '.join(cell_names())}")
+    try:
+        return name, path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CellModelError(f"{name}: cannot be read: {error}") from None
+
+
+class _Table:
+    """Reads one TOML table; every mistake names the file and the key."""
+
+    def __init__(self, where: str, data: dict[str, Any], name: str = "") -> None:
+        part = data.get(name) if name else data
+        if not isinstance(part, dict):
+            raise CellModelError(f"{where}: the table [{name}] is missing")
+        self.data = part
+        self.prefix = f"{where}: {name}." if name else f"{where}: "
+
+    def fail(self, key: str, problem: str) -> CellModelError:
+        return CellModelError(f"{self.prefix}{key} {problem}")
+
+    def text(self, key: str) -> str:
+        value = self.data.get(key)
+        if not isinstance(value, str) or not value:
+            raise self.fail(key, "must be a text")
+        return value
+
+    def number(self, key: str, low: float, high: float) -> float:
+        value = self.data.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+            raise self.fail(key, f"must be a number from {low:g} to {high:g}, not {value!r}")
+        return float(value)
+
+    def array(self, key: str, shape: tuple[int | None, ...], low: float, high: float) -> FloatArray:
+        """An array of that shape (None = any length) with every value in low..high."""
+        try:
+            value = np.array(self.data.get(key), dtype=np.float64)
+        except (TypeError, ValueError):
+            raise self.fail(key, "must be numbers, in rows of one length") from None
+        if value.ndim != len(shape) or any(w not in (None, n) for n, w in zip(value.shape, shape, strict=True)):
+            wanted = " by ".join("any number" if n is None else str(n) for n in shape)
+            raise self.fail(key, f"must hold {wanted} numbers, not {' by '.join(map(str, value.shape)) or 'none'}")
+        if not ((value >= low) & (value <= high)).all():
+            raise self.fail(key, f"must lie within {low:g} to {high:g}")
+        return value
+
+    def axis(self, key: str, low: float, high: float) -> FloatArray:
+        value = self.array(key, (None,), low, high)
+        if len(value) == 0 or (np.diff(value) <= 0).any():
+            raise self.fail(key, "must rise from value to value")
+        return value
+
+
+def _build(where: str, data: dict[str, Any], fingerprint: str) -> CellModel:
+    top = _Table(where, data)
+    ocv, dyn, unsure = (_Table(where, data, name) for name in ("ocv", "dynamics", "uncertainty"))
+    low, high = top.number("voltage_min_v", 0.5, 5), top.number("voltage_max_v", 0.5, 5)
+    if low >= high:
+        raise top.fail("voltage_min_v", "must be less than voltage_max_v")
+    sources = data.get("sources")
+    if not isinstance(sources, list) or not sources or not all(isinstance(s, dict) for s in sources):
+        raise top.fail("sources", "must name where the numbers come from")
+    temps, shape = _axes(ocv)
+    voltage = ocv.array("voltage_v", shape, 0.5, 5)
+    if (np.diff(voltage, axis=1) <= 0).any():
+        raise ocv.fail("voltage_v", "must rise with soc")
+    gap = ocv.array("hysteresis_v", shape, 0, 1) if "hysteresis_v" in ocv.data else np.zeros_like(voltage)
+    dyn_temps, dyn_shape = _axes(dyn)
+    resistances = {k: dyn.array(k, dyn_shape, 1e-7, 10) for k in ("r0_ohm", "r1_ohm", "r2_ohm")}
+    taus = {k: dyn.array(k, dyn_shape[:1], 0.1, 1e5) for k in ("tau1_s", "tau2_s")}
+    model_sd = unsure.array("model_sd_v", dyn_shape[:1], 1e-4, 1)
+    outside = np.maximum(dyn_temps[0] - TEMP_GRID_DEGC, 0) + np.maximum(TEMP_GRID_DEGC - dyn_temps[-1], 0)
     return CellModel(
-        name=str(data["name"]),
-        chemistry=str(data["chemistry"]),
-        capacity_ah=_above_zero(data, "capacity_ah"),
-        voltage_min_v=_above_zero(data, "voltage_min_v"),
-        voltage_max_v=_above_zero(data, "voltage_max_v"),
-        knots_degc=knots,
-        table=table,
-        tau1_s=_above_zero(dynamics, "tau1_s"),
-        tau2_s=_above_zero(dynamics, "tau2_s"),
-        hysteresis_rate=float(dynamics["hysteresis_rate"]),
-        voltage_sd_v=_above_zero(error, "voltage_sd_v"),
-        correlation_s=_above_zero(error, "correlation_s"),
-        resistance_fraction=float(error["resistance_fraction"]),
+        name=top.text("name"),
+        chemistry=top.text("chemistry"),
+        summary=top.text("summary"),
+        capacity_ah=top.number("capacity_ah", 0.01, 10_000),
+        capacity_rel_sd=top.number("capacity_rel_sd", 0.0001, 0.5),
+        voltage_min_v=low,
+        voltage_max_v=high,
+        sources=tuple(sources),
+        temp_degc=TEMP_GRID_DEGC,
+        soc=SOC_GRID,
+        ocv_v=_over_temperature(temps, _over_soc(ocv, voltage)),
+        hysteresis_v=_over_temperature(temps, _over_soc(ocv, gap)),
+        **{k: _arrhenius(dyn_temps, _over_soc(dyn, v)) for k, v in resistances.items()},
+        **{k: _over_temperature(dyn_temps, v) for k, v in taus.items()},
+        model_sd_v=_over_temperature(dyn_temps, model_sd) * (1 + OUTSIDE_PER_DEGC * outside),
+        hysteresis_rate=_Table(where, data, "hysteresis").number("rate", 0.1, 1e4) if gap.any() else 1.0,
+        uncertainty=Uncertainty(
+            model_tau_s=unsure.number("model_tau_s", 1, 1e6),
+            axis_sd=unsure.number("axis_sd", 0, 0.2),
+            sample_sd_v=unsure.number("sample_sd_v", 1e-5, 1),
+            resistance_rel_sd=unsure.number("resistance_rel_sd", 0.001, 2),
+            resistance_tau_s=unsure.number("resistance_tau_s", 1, 1e9),
+            branch_rel_sd=unsure.number("branch_rel_sd", 0, 2),
+            hysteresis_sd=unsure.number("hysteresis_sd", 0, 1),
+            current_offset_c=unsure.number("current_offset_c", 0, 0.2),
+        ),
+        fingerprint=fingerprint,
     )
 
 
-def _on_grid(section: dict[str, Any], name: str, knots: FloatArray) -> FloatArray:
-    """A table of (temperature, SoC) on the kernel's grid; the nearest row beyond the temperatures given."""
-    temps, socs, rows = _array(section["temp_degc"]), _array(section["soc"]), _array(section[name])
-    if rows.shape != (len(temps), len(socs)):
-        raise ValueError(f"{name} has shape {rows.shape}; temp_degc and soc want {(len(temps), len(socs))}")
-    if (np.diff(temps) <= 0).any() or (np.diff(socs) <= 0).any():
-        raise ValueError("temp_degc and soc must ascend")
-    fine = np.array([np.interp(np.linspace(0, 1, POINTS), socs, row) for row in rows])
-    return np.array([np.interp(knots, temps, column) for column in fine.T]).T
+def _axes(table: _Table) -> tuple[FloatArray, tuple[int, int]]:
+    temps = table.axis("temp_degc", -60, 100)
+    soc = table.axis("soc", 0, 1)
+    if soc[0] != 0 or soc[-1] != 1:
+        raise table.fail("soc", "must begin with 0 and end with 1")
+    return temps, (len(temps), len(soc))
 
 
-def _array(value: Any) -> FloatArray:
-    return np.array(value, dtype=np.float64)
+def _over_soc(table: _Table, rows: FloatArray) -> FloatArray:
+    axis = np.array(table.data["soc"], dtype=np.float64)
+    return np.stack([np.interp(SOC_GRID, axis, row) for row in rows])
 
 
-def _above_zero(section: dict[str, Any], name: str) -> float:
-    value = float(section[name])
-    if not 0 < value < 1e9:
-        raise ValueError(f"{name} must be above 0")
-    return value
+def _over_temperature(temps: FloatArray, values: FloatArray) -> FloatArray:
+    columns = values.reshape(len(temps), -1)
+    out = np.stack([np.interp(TEMP_GRID_DEGC, temps, c) for c in columns.T], axis=1)
+    return np.ascontiguousarray(out.reshape((len(TEMP_GRID_DEGC), *values.shape[1:])))
+
+
+def _arrhenius(temps: FloatArray, ohm: FloatArray) -> FloatArray:
+    """ln(R) over 1/T, piecewise linear; the outermost slopes go on, if they are physical."""
+    x, grid = -1 / (temps + KELVIN), -1 / (TEMP_GRID_DEGC + KELVIN)
+    log = np.stack([np.interp(grid, x, c) for c in np.log(ohm).T], axis=1)
+    if len(temps) > 1:
+        slope = -np.diff(np.log(ohm), axis=0) / np.diff(x)[:, None]
+        slope = np.clip(slope, 0, MAX_ACTIVATION_K)
+        log += slope[0] * np.maximum(x[0] - grid, 0)[:, None] - slope[-1] * np.maximum(grid - x[-1], 0)[:, None]
+    return np.ascontiguousarray(np.exp(log))
+
+
+def _place(value: Any, grid: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    position = (np.asarray(value, dtype=np.float64) - grid[0]) / (grid[1] - grid[0])
+    position = np.clip(position, 0, len(grid) - 1)
+    index = np.minimum(position.astype(np.int64), len(grid) - 2)
+    return index, position - index
