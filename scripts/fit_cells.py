@@ -37,7 +37,7 @@ A123_CAPACITY_AH = 2.072
 A123_DRIVES = (-25, -5, 5, 25, 45)
 A123_SLOW = (-25, -15, -5, 5, 15, 25, 35, 45)
 MAX_HYSTERESIS_V = 0.025  # more, at the ends, is overpotential
-SLOPE_MIN_V = 1e-3  # the OCV must rise
+SLOPE_MIN_V = 0.02  # per unit of soc: the OCV must rise
 
 
 @dataclass
@@ -435,14 +435,14 @@ def toml_value(value: Any) -> str:
     if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, np.ndarray) or (isinstance(value, list) and not isinstance(value[0], np.ndarray)):
-        return "[" + ", ".join(f"{float(v):.5g}" for v in value) + "]"
+        return "[" + ", ".join(f"{float(v):.6g}" for v in value) + "]"
     if isinstance(value, list):
         return "[\n" + "".join(f"    {toml_value(row)},\n" for row in value) + "]"
     return f"{value:g}"
 
 
 def write(path: Path, cell: dict[str, Any]) -> None:
-    lines = [f"# Made by scripts/fit_cells.py from the data named below. See {'edge/battery/model.py'} for the keys."]
+    lines = ["# Made by scripts/fit_cells.py from the data named below. The keys: edge/battery/model.py."]
     lines += [f"{k} = {toml_value(v)}" for k, v in cell.items() if not isinstance(v, dict) and k != "sources"]
     for source in cell["sources"]:
         lines += ["", "[[sources]]", *(f"{k} = {toml_value(v)}" for k, v in source.items())]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 DBC = Path(__file__).parent.parent / "dbc"
 
-FMS = "Layout as the public ACEA FMS-Standard gives it."
-OPEN = "Layout as public open-source implementations give it."
+FMS = "Layout as the public ACEA FMS-Standard and open-source implementations give it."
+OPEN = "Layout as open-source implementations give it."
 OURS = "Proprietary B: each maker defines its own; this one is ours."
 CRC = "CRC-8 SAE J1850 (poly 0x1D, init 0xFF, xor 0xFF) over the other bytes of the frame, in order."
 CHARGING = "Positive when the battery is charged."
@@ -273,7 +273,8 @@ def fms_messages() -> tuple[Message, ...]:
                 f"PGN 65217, high-resolution vehicle distance. {FMS}", distances),
         Message(j1939_id(6, 65269, BODY), "AMB", 8, "Body", 1000,
                 f"PGN 65269, ambient conditions. {FMS}", ambient),
-        Message(j1939_id(6, 65102, BODY), "DC1", 8, "Body", 100, f"PGN 65102, door control 1. {FMS}", position),
+        Message(j1939_id(6, 65102, BODY), "DC1", 8, "Body", 100,
+                f"PGN 65102, door control 1. {FMS}", position),
     )  # fmt: skip
 
 
@@ -303,7 +304,8 @@ def own_messages() -> tuple[Message, ...]:
     return (
         Message(j1939_id(6, 65296, BODY), "PROP_AuxPower", 8, "Body", 1000,
                 f"PGN 65296, auxiliary consumers. {OURS}", consumers),
-        Message(j1939_id(6, 65297, VCU), "PROP_Charger", 8, "VCU", 1000, f"PGN 65297, the charger. {OURS}", charger),
+        Message(j1939_id(6, 65297, VCU), "PROP_Charger", 8, "VCU", 1000,
+                f"PGN 65297, the charger. {OURS}", charger),
         Message(j1939_id(7, 65300, BATTERY), "PROP_HvessCounters", 20, "BMS", 5000, life, counters),
     )  # fmt: skip
 
@@ -374,7 +376,7 @@ def vehicle() -> Bus:
     }
     text = (
         "Vehicle bus of a 12 m city bus: SAE J1939, 29-bit identifiers. Standard PGNs as public sources give "
-        "them (each message names its own), the proprietary ones are ours. Nothing is copied from SAE documents."
+        "them, which each message names; the proprietary ones are ours. No SAE document was used."
     )
     messages = (*fms, *own[:2], *hvess, own[2], *transport_messages())
     return Bus("vehicle", text, 250_000, nodes, messages, j1939=True)

@@ -1,151 +1,259 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""The extended Kalman filter of every cell. Its mathematics stand in edge/battery/estimator.py."""
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The kernel: one step of the Kalman filter of every cell.
 
-from libc.math cimport exp, fabs, isfinite
+Six states per cell
+    0 soc   charge that can be taken out, over the capacity
+    1 v1    overpotential of the fast branch, V
+    2 v2    overpotential of the slow branch, V
+    3 h     hysteresis, -1 (after discharge) to 1 (after charge)
+    4 e     the model's slow error, V
+    5 k     this cell's resistance over the model's
+
+An extended Kalman filter in Joseph form. Two things differ from the plainest textbook, both because the
+OCV bends: its slope is the secant over soc ± sqrt(3) sd, and what the secant misses counts as noise
+(statistical linearisation on three points: S. Särkkä, "Bayesian Filtering and Smoothing", Cambridge
+2013, chapters 5 and 6). For a small sd that is the derivative. `e` is a shaping filter (first-order
+Gauss-Markov): correlated errors of the model do not pass for independent evidence.
+
+A sample beyond 3 sd counts for less (Huber's weight). Where samples stay beyond it for SURPRISE_S, the
+soc is not what we thought: its variance is opened again.
+
+The numpy twin is in tests/edge/battery/test_ekf.py. Nothing here allocates, and nothing that is not
+finite enters the state.
+"""
+
+from libc.math cimport exp, fabs, fmax, fmin, isfinite, sqrt
 
 cdef enum:
-    SOC
-    V1
-    V2
-    HYSTERESIS
-    STATES
+    N = 6
 
-cdef enum:  # fields of a table's entry
-    OCV
-    HALF_GAP
-    R0
-    R1
-    R2
-    FIELDS
-
-
-def step(
-    double dt_s,
-    const double[::1] current_a,
-    const double[::1] voltage_v,
-    const double[::1] temp_degc,
-    const double[::1] knots_degc,
-    const double[:, :, ::1] table,
-    double[:, ::1] state,
-    double[:, :, ::1] covariance,
-    double[::1] predicted_v,
-    double capacity_ah,
-    double tau1_s,
-    double tau2_s,
-    double hysteresis_rate,
-    double measurement_var_s,
-    double soc_var_per_s,
-    double relax_var_per_s,
-    double resistance_error,
-    double unknown_current_a,
-):
-    """One step of n cells, in place; shapes as in `PackEstimator`. NaN marks what is not known."""
-    cdef Py_ssize_t n, i, j, t, cells = state.shape[0], points = table.shape[1]
-    cdef double current, weight, a1, a2, decay, target, moved, noise
-    cdef double innovation, s, variance
-    cdef double[FIELDS] e
-    cdef double[FIELDS] d
-    cdef double[STATES] f
-    cdef double[STATES] h
-    cdef double[STATES] ph
-    cdef double[STATES] gain
-    cdef bint known
-    a1 = exp(-dt_s / tau1_s)
-    a2 = exp(-dt_s / tau2_s)
-    with nogil:
-        for n in range(cells):
-            known = isfinite(current_a[n])
-            current = current_a[n] if known else 0.0
-            # Tables at this cell's temperature and state of charge
-            t = 0
-            while t < knots_degc.shape[0] - 2 and temp_degc[n] > knots_degc[t + 1]:
-                t += 1
-            weight = (temp_degc[n] - knots_degc[t]) / (knots_degc[t + 1] - knots_degc[t])
-            weight = min(max(weight, 0.0), 1.0)
-            look_up(table, t, weight, state[n, SOC], points, e, d)
-            # Predict
-            moved = current * dt_s / (3600.0 * capacity_ah)
-            decay = exp(-hysteresis_rate * fabs(moved))
-            target = -1.0 if current > 0 else 1.0
-            state[n, SOC] -= moved
-            state[n, V1] = a1 * state[n, V1] + (1 - a1) * e[R1] * current
-            state[n, V2] = a2 * state[n, V2] + (1 - a2) * e[R2] * current
-            state[n, HYSTERESIS] = decay * state[n, HYSTERESIS] + (1 - decay) * target
-            f[SOC] = 1.0
-            f[V1] = a1
-            f[V2] = a2
-            f[HYSTERESIS] = decay
-            for i in range(STATES):
-                for j in range(STATES):
-                    covariance[n, i, j] *= f[i] * f[j]
-            noise = 0.0 if known else unknown_current_a * dt_s / (3600.0 * capacity_ah)
-            covariance[n, SOC, SOC] += soc_var_per_s * dt_s + noise * noise
-            covariance[n, V1, V1] += relax_var_per_s * dt_s
-            covariance[n, V2, V2] += relax_var_per_s * dt_s
-            covariance[n, HYSTERESIS, HYSTERESIS] += (1 - decay * decay) * 0.1
-            # Correct
-            look_up(table, t, weight, state[n, SOC], points, e, d)
-            predicted_v[n] = (
-                e[OCV] + e[HALF_GAP] * state[n, HYSTERESIS] - e[R0] * current - state[n, V1] - state[n, V2]
-            )
-            if not known or not isfinite(voltage_v[n]) or voltage_v[n] < 0.5 or voltage_v[n] > 6.0 or dt_s <= 0:
-                continue
-            h[SOC] = d[OCV]
-            h[V1] = -1.0
-            h[V2] = -1.0
-            h[HYSTERESIS] = e[HALF_GAP]
-            noise = resistance_error * (e[R0] + e[R1]) * current
-            # Model errors last: one step brings only its share of a `measurement_var_s` second's knowledge.
-            variance = (measurement_var_s + noise * noise * 60.0) / min(dt_s, 60.0)
-            s = variance
-            for i in range(STATES):
-                ph[i] = 0.0
-                for j in range(STATES):
-                    ph[i] += covariance[n, i, j] * h[j]
-            for i in range(STATES):
-                s += h[i] * ph[i]
-            innovation = voltage_v[n] - predicted_v[n]
-            for i in range(STATES):
-                gain[i] = ph[i] / s
-                state[n, i] += gain[i] * innovation
-            state[n, SOC] = min(max(state[n, SOC], -0.02), 1.02)
-            state[n, HYSTERESIS] = min(max(state[n, HYSTERESIS], -1.0), 1.0)
-            joseph(covariance, n, gain, h, variance)
+cdef double SQRT3 = 1.7320508075688772
+cdef double UNKNOWN_C = 0.5          # sd of an unknown current, in capacities per hour
+cdef double UNKNOWN_TAU_S = 60.0     # and how long it stays the same
+cdef double OFFSET_TAU_S = 7200.0    # for how long a sensor's offset is taken as one error
+cdef double SWING = 0.5              # soc swing over which the error of the capacity is one error
+cdef double SAMPLE_S = 10.0          # the time that sample_sd_v belongs to
+cdef double SECANT_MIN = 0.01        # half width of the secant: the OCV table's own detail is noise
+cdef double SECANT_MAX = 0.5
+cdef double GATE = 3.0
+cdef double SURPRISE_S = 30.0
+cdef double REOPEN_SD = 0.15
+cdef double K_MIN = 0.2
+cdef double K_MAX = 5.0
 
 
-cdef inline void look_up(
-    const double[:, :, ::1] table, Py_ssize_t t, double weight, double soc, Py_ssize_t points, double* e, double* d
-) noexcept nogil:
-    """Every field, and its slope over SoC, between two temperatures and two points; linear beyond the ends."""
-    cdef double at = soc * (points - 1), low, high
-    cdef Py_ssize_t k = <Py_ssize_t> min(max(at, 0.0), points - 2.0), i
-    at -= k
-    for i in range(FIELDS):
-        low = table[t, k, i] + weight * (table[t + 1, k, i] - table[t, k, i])
-        high = table[t, k + 1, i] + weight * (table[t + 1, k + 1, i] - table[t, k + 1, i])
-        d[i] = (high - low) * (points - 1)
-        # Only the OCV goes on beyond 0 and 1; a resistance must not fall through zero there.
-        e[i] = low + (at if i == OCV else min(max(at, 0.0), 1.0)) * (high - low)
+cdef class Kernel:
+    """A cell model's tables, laid out for `step`."""
 
+    cdef const double[:, ::1] ocv, gap, r0, r1, r2
+    cdef const double[::1] tau1, tau2, model_sd
+    cdef double t_first, t_step, s_step
+    cdef Py_ssize_t n_temp, n_soc
+    cdef double volt_low, volt_high, rate, gain_sd
+    cdef double model_tau, axis_sd, sample_sd, k_sd, k_tau, branch_sd, h_sd, offset_c
 
-cdef inline void joseph(
-    double[:, :, ::1] p, Py_ssize_t n, const double* gain, const double* h, double variance
-) noexcept nogil:
-    """P = (I - K H) P (I - K H)' + K R K': stays symmetric and positive whatever the rounding."""
-    cdef double[STATES][STATES] a
-    cdef double[STATES][STATES] b
-    cdef Py_ssize_t i, j, k
-    for i in range(STATES):
-        for j in range(STATES):
-            b[i][j] = (1.0 if i == j else 0.0) - gain[i] * h[j]
-    for i in range(STATES):
-        for j in range(STATES):
-            a[i][j] = 0.0
-            for k in range(STATES):
-                a[i][j] += b[i][k] * p[n, k, j]
-    for i in range(STATES):
-        for j in range(i + 1):
-            p[n, i, j] = gain[i] * gain[j] * variance
-            for k in range(STATES):
-                p[n, i, j] += a[i][k] * b[j][k]
-            p[n, j, i] = p[n, i, j]
+    def __init__(self, model):
+        u = model.uncertainty
+        self.ocv, self.gap = model.ocv_v, model.hysteresis_v
+        self.r0, self.r1, self.r2 = model.r0_ohm, model.r1_ohm, model.r2_ohm
+        self.tau1, self.tau2, self.model_sd = model.tau1_s, model.tau2_s, model.model_sd_v
+        self.n_temp, self.n_soc = len(model.temp_degc), len(model.soc)
+        self.t_first = model.temp_degc[0]
+        self.t_step = model.temp_degc[1] - model.temp_degc[0]
+        self.s_step = model.soc[1] - model.soc[0]
+        # beyond these a voltage is a broken sensor, not a cell
+        self.volt_low, self.volt_high = 0.5 * model.voltage_min_v, 1.2 * model.voltage_max_v
+        self.rate, self.gain_sd = model.hysteresis_rate, model.capacity_rel_sd
+        self.model_tau, self.axis_sd, self.sample_sd = u.model_tau_s, u.axis_sd, u.sample_sd_v
+        self.k_sd, self.k_tau = u.resistance_rel_sd, u.resistance_tau_s
+        self.branch_sd, self.h_sd, self.offset_c = u.branch_rel_sd, u.hysteresis_sd, u.current_offset_c
+
+    def step(
+        self,
+        double dt_s,
+        double[:, ::1] x,
+        double[:, :, ::1] p,
+        const double[::1] capacity_ah,
+        const double[::1] current_a,
+        double[::1] last_current_a,
+        const double[::1] voltage_v,
+        const double[::1] temp_degc,
+        double[::1] waited_s,
+        double[::1] surprise_s,
+    ):
+        """Predict every cell by `dt_s`, then correct with the voltages that are not NaN.
+
+        Parameters
+        ----------
+        dt_s : at least 0
+        x : [n, 6] states; p : [n, 6, 6] covariances; both changed in place
+        capacity_ah : [n]
+        current_a : [n] of one cell, positive = discharge; NaN = unknown
+        last_current_a : [n] current at the previous step (changed)
+        voltage_v : [n]; NaN = no new sample
+        temp_degc : [n]; finite
+        waited_s : [n] time since the last sample (changed)
+        surprise_s : [n] for how long samples have been out of bounds (changed)
+        """
+        cdef Py_ssize_t c
+        with nogil:
+            for c in range(x.shape[0]):
+                self._cell(
+                    dt_s, &x[c, 0], &p[c, 0, 0], capacity_ah[c], current_a[c], &last_current_a[c],
+                    voltage_v[c], temp_degc[c], &waited_s[c], &surprise_s[c],
+                )
+
+    cdef inline double _look(
+        self, const double[:, ::1] table, Py_ssize_t t, double wt, double soc
+    ) noexcept nogil:
+        cdef double place = fmin(fmax(soc / self.s_step, 0.0), <double>(self.n_soc - 1))
+        cdef Py_ssize_t s = min(<Py_ssize_t>place, self.n_soc - 2)
+        cdef double ws = place - s
+        cdef double low = table[t, s] * (1.0 - ws) + table[t, s + 1] * ws
+        cdef double high = table[t + 1, s] * (1.0 - ws) + table[t + 1, s + 1] * ws
+        return low * (1.0 - wt) + high * wt
+
+    cdef void _cell(
+        self, double dt, double* x, double* p, double capacity, double current, double* last_current,
+        double voltage, double temp, double* waited, double* surprise,
+    ) noexcept nogil:
+        cdef double place = fmin(fmax((temp - self.t_first) / self.t_step, 0.0), <double>(self.n_temp - 1))
+        cdef Py_ssize_t t = min(<Py_ssize_t>place, self.n_temp - 2)
+        cdef double wt = place - t
+        cdef bint known = isfinite(current)
+        cdef double i = current if known else 0.0
+        cdef double jump = i - last_current[0]
+        last_current[0] = i
+        self._predict(dt, x, p, capacity, i, known, t, wt)
+        waited[0] += dt
+        if not isfinite(voltage) or voltage < self.volt_low or voltage > self.volt_high:
+            return
+        self._correct(x, p, capacity, i, jump, known, t, wt, voltage, waited[0], surprise)
+        waited[0] = 0.0
+
+    cdef void _predict(
+        self, double dt, double* x, double* p, double capacity, double i, bint known, Py_ssize_t t, double wt
+    ) noexcept nogil:
+        cdef double soc = x[0]
+        cdef double r1 = self._look(self.r1, t, wt, soc)
+        cdef double r2 = self._look(self.r2, t, wt, soc)
+        cdef double moved = i * dt / (3600.0 * capacity)
+        cdef double a1 = exp(-dt / (self.tau1[t] * (1.0 - wt) + self.tau1[t + 1] * wt))
+        cdef double a2 = exp(-dt / (self.tau2[t] * (1.0 - wt) + self.tau2[t + 1] * wt))
+        cdef double ah = exp(-self.rate * fabs(moved))
+        cdef double ae = exp(-dt / self.model_tau)
+        cdef double ak = exp(-dt / self.k_tau)
+        cdef double g1 = (1.0 - a1) * r1 * i
+        cdef double g2 = (1.0 - a2) * r2 * i
+        cdef double unknown = 0.0 if known else UNKNOWN_C * capacity
+        cdef double f[N]
+        cdef double g[N]
+        cdef double q[N]
+        cdef double m[N][N]
+        cdef double sign = (1.0 if i > 0.0 else 0.0) - (1.0 if i < 0.0 else 0.0)
+        cdef double slope, sd_e, offset, row
+        cdef Py_ssize_t a, b
+
+        f[0], f[1], f[2], f[3], f[4], f[5] = 1.0, a1, a2, ah, ae, ak
+        g[0], g[1], g[2], g[3], g[4], g[5] = 0.0, g1, g2, 0.0, 0.0, 0.0
+        x[0] = fmin(fmax(soc - moved, 0.0), 1.0)
+        x[1] = a1 * x[1] + x[5] * g1
+        x[2] = a2 * x[2] + x[5] * g2
+        x[3] = ah * x[3] - (1.0 - ah) * sign
+        x[4] = ae * x[4]
+        x[5] = 1.0 + ak * (x[5] - 1.0)
+
+        slope = self._slope(t, wt, x[0], SECANT_MIN)
+        sd_e = self.model_sd[t] * (1.0 - wt) + self.model_sd[t + 1] * wt
+        offset = self.offset_c / 3600.0
+        q[0] = fabs(moved) * SWING * self.gain_sd * self.gain_sd + offset * offset * 2.0 * OFFSET_TAU_S * dt
+        q[1] = (1.0 - a1 * a1) * ((self.branch_sd * x[5] * r1 * i) ** 2 + (r1 * unknown) ** 2)
+        q[2] = (1.0 - a2 * a2) * ((self.branch_sd * x[5] * r2 * i) ** 2 + (r2 * unknown) ** 2)
+        q[3] = (1.0 - ah * ah) * self.h_sd * self.h_sd
+        q[4] = (1.0 - ae * ae) * (sd_e * sd_e + (self.axis_sd * slope) ** 2)
+        q[5] = (1.0 - ak * ak) * self.k_sd * self.k_sd
+        if not known:
+            q[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * dt
+        # P = F P F' + Q, with F = diag(f) and the column k of v1 and v2
+        for a in range(N):
+            for b in range(N):
+                m[a][b] = f[a] * p[a * N + b] + g[a] * p[5 * N + b]
+        for a in range(N):
+            row = m[a][5]
+            for b in range(N):
+                p[a * N + b] = m[a][b] * f[b] + row * g[b]
+            p[a * N + a] += q[a]
+
+    cdef inline double _slope(self, Py_ssize_t t, double wt, double soc, double half) noexcept nogil:
+        cdef double low = fmin(fmax(soc - half, 0.0), 1.0 - SECANT_MIN)
+        cdef double high = fmax(fmin(soc + half, 1.0), SECANT_MIN)
+        return (self._look(self.ocv, t, wt, high) - self._look(self.ocv, t, wt, low)) / (high - low)
+
+    cdef void _correct(
+        self, double* x, double* p, double capacity, double i, double jump, bint known, Py_ssize_t t,
+        double wt, double voltage, double waited, double* surprise,
+    ) noexcept nogil:
+        cdef double soc = x[0]
+        cdef double r0 = self._look(self.r0, t, wt, soc)
+        cdef double gap = self._look(self.gap, t, wt, soc)
+        cdef double half = fmin(fmax(SQRT3 * sqrt(fmax(p[0], 0.0)), SECANT_MIN), SECANT_MAX)
+        cdef double ocv = self._look(self.ocv, t, wt, soc)
+        cdef double slope = self._slope(t, wt, soc, half)
+        cdef double low = fmin(fmax(soc - half, 0.0), 1.0 - SECANT_MIN)
+        cdef double high = fmax(fmin(soc + half, 1.0), SECANT_MIN)
+        cdef double miss_low = self._look(self.ocv, t, wt, low) - ocv - slope * (low - soc)
+        cdef double miss_high = self._look(self.ocv, t, wt, high) - ocv - slope * (high - soc)
+        cdef double r = self.sample_sd * self.sample_sd + (self.branch_sd * r0 * i) ** 2
+        cdef double h[N]
+        cdef double ph[N]
+        cdef double gain[N]
+        cdef double aph[N]
+        cdef double m[N][N]
+        cdef double nu, s, size
+        cdef Py_ssize_t a, b
+
+        r *= fmax(SAMPLE_S / fmax(waited, 1e-3), 1.0)
+        r += (miss_low * miss_low + miss_high * miss_high) / 6.0 + (r0 * jump) ** 2
+        if not known:
+            r += (r0 * UNKNOWN_C * capacity) ** 2
+        h[0], h[1], h[2], h[3], h[4], h[5] = slope, -1.0, -1.0, gap, 1.0, -r0 * i
+        nu = voltage - (ocv - x[1] - x[2] + gap * x[3] + x[4] - x[5] * r0 * i)
+        s = r
+        for a in range(N):
+            ph[a] = 0.0
+            for b in range(N):
+                ph[a] += p[a * N + b] * h[b]
+            s += h[a] * ph[a]
+        if not isfinite(nu) or not isfinite(s) or s <= 0.0:
+            return
+        size = fabs(nu) / sqrt(s)
+        if size > GATE:
+            surprise[0] += waited
+            r += (size / GATE - 1.0) * s
+            s *= size / GATE
+        else:
+            surprise[0] = fmax(surprise[0] - 2.0 * waited, 0.0)
+        for a in range(N):
+            gain[a] = ph[a] / s
+            x[a] += gain[a] * nu
+        # Joseph: (I - K H) P (I - K H)' + K R K'
+        for a in range(N):
+            for b in range(N):
+                m[a][b] = p[a * N + b] - gain[a] * ph[b]
+        for a in range(N):
+            aph[a] = 0.0
+            for b in range(N):
+                aph[a] += m[a][b] * h[b]
+        for a in range(N):
+            for b in range(a, N):
+                size = m[a][b] - aph[a] * gain[b] + gain[a] * r * gain[b]
+                if a != b:
+                    size = 0.5 * (size + m[b][a] - aph[b] * gain[a] + gain[b] * r * gain[a])
+                p[a * N + b] = size
+                p[b * N + a] = size
+        x[0] = fmin(fmax(x[0], 0.0), 1.0)
+        x[3] = fmin(fmax(x[3], -1.0), 1.0)
+        x[5] = fmin(fmax(x[5], K_MIN), K_MAX)
+        if surprise[0] > SURPRISE_S:
+            surprise[0] = 0.0
+            p[0] += REOPEN_SD * REOPEN_SD

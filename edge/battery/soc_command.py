@@ -1,150 +1,191 @@
-"""`ayaz soc`: the estimator over laboratory or field data."""
+"""`ayaz soc`: the estimator over laboratory or field data, and its errors where the truth is known."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
+from rich.console import Console
+from rich.progress import Progress
 
 from edge.battery.estimator import PackEstimator
 from edge.battery.measured import Measured, load_measured
-from edge.battery.model import CellModel, load_cell
+from edge.battery.model import CellModel, FloatArray, load_cell
 from edge.errors import DataError
 
-FloatArray = npt.NDArray[np.float64]
-SETTLED_PCT = 5.0
-SETTLE_S = 600.0
-BAND_95 = 1.959964
+TWO_SIDED_95 = 1.96
+SETTLING_S = 600.0
 
 
-def estimate(model: CellModel, data: Measured, initial_soc: float | None) -> dict[str, FloatArray]:
-    """One cell over measured data: soc and soc_sd after every row, r0_ohm at the end, steps_per_s.
+@dataclass(frozen=True)
+class SocRun:
+    """The estimate beside the data: [rows] each."""
 
-    A given start is trusted to 2 %; without one it comes from the first voltage, with a wide band.
+    time_s: FloatArray
+    soc: FloatArray
+    soc_sd: FloatArray
+    truth: FloatArray | None
+    final: dict[str, float]
+    seconds: float
+
+
+def estimate_soc(
+    data: Measured,
+    cell: CellModel,
+    initial_soc: float | None = None,
+    capacity_ah: float | None = None,
+    start_s: float = 0.0,
+    progress: Any = None,
+) -> SocRun:
+    """Run the estimator over `data` from `start_s` on.
+
+    Raises
+    ------
+    DataError
+        Nothing is left after `start_s`.
     """
-    sd = 0.02 if initial_soc is not None else None
-    estimator = PackEstimator(model, np.zeros(1, np.int64), initial_soc, sd)
-    n = len(data.time_s)
-    dt = np.diff(data.time_s, prepend=data.time_s[0])
-    soc, soc_sd = np.zeros(n), np.zeros(n)
-    current, voltage, temp = data.current_a[:, None], data.voltage_v[:, None], data.temp_degc[:, None]
-    begin = time.perf_counter()
-    for k in range(n):
-        estimator.step(dt[k], current[k], voltage[k], temp[k])
-        soc[k], soc_sd[k] = estimator.soc[0], estimator.soc_sd[0]
-    rate = n / max(time.perf_counter() - begin, 1e-9)
-    return {"soc": soc, "soc_sd": soc_sd, "r0_ohm": estimator.r0_ohm(), "steps_per_s": np.array([rate])}
-
-
-def errors(time_s: FloatArray, error_pct: FloatArray, sd_pct: FloatArray) -> dict[str, Any]:
-    """The figures of `ayaz soc --json` that compare with a known truth."""
-    late = error_pct[time_s - time_s[0] >= SETTLE_S]
-    far = np.flatnonzero(np.abs(error_pct) >= SETTLED_PCT)
-    settled = 0 if not len(far) else int(far[-1]) + 1
-    return _size(error_pct) | {
-        "mae_pct": _rounded(np.mean(np.abs(error_pct))),
-        "time_to_5pct_s": _rounded(time_s[settled] - time_s[0]) if settled < len(time_s) else None,
-        "after_600s": _size(late) if len(late) else {"rmse_pct": None, "max_abs_pct": None},
-        "coverage95": _rounded(np.mean(np.abs(error_pct) <= BAND_95 * sd_pct)),
+    first = int(np.searchsorted(data.time_s, start_s))
+    if first >= len(data.time_s):
+        raise DataError(f"the data end at {data.time_s[-1]:g} s, before --start-s {start_s:g}")
+    times = data.time_s[first:]
+    steps = np.diff(times, prepend=times[0]).tolist()
+    columns = (data.current_a[first:, None], data.voltage_v[first:, None], data.temp_degc[first:, None])
+    estimator = PackEstimator(cell, [0], initial_soc=initial_soc, capacity_ah=capacity_ah)
+    soc, sd = np.empty(len(times)), np.empty(len(times))
+    begun = time.perf_counter()
+    for k, (dt, current, voltage, temp) in enumerate(zip(steps, *columns, strict=True)):
+        estimator.step(dt, current, voltage, temp)
+        soc[k], sd[k] = estimator.soc[0], estimator.soc_sd[0]
+        if progress is not None and not k % 5000:
+            progress(k / len(times))
+    seconds = time.perf_counter() - begun
+    capacity = float(estimator.capacity_ah[0])
+    final = {
+        "soc": float(soc[-1]),
+        "soc_sd": float(sd[-1]),
+        "capacity_ah": capacity,
+        "capacity_sd_ah": capacity * cell.capacity_rel_sd,
+        "r0_ohm": float(estimator.r0_ohm[0]),
     }
+    return SocRun(times, soc, sd, None if data.soc is None else data.soc[first:], final, seconds)
 
 
-def _size(error_pct: FloatArray) -> dict[str, Any]:
-    return {
-        "rmse_pct": _rounded(np.sqrt(np.mean(error_pct**2))),
-        "max_abs_pct": _rounded(np.max(np.abs(error_pct))),
+def soc_report(run: SocRun) -> dict[str, Any]:
+    """What `--json` prints. Errors are in % of soc, over the rows whose true soc is known; null without."""
+    out: dict[str, Any] = {"rows": len(run.time_s)}
+    truth = np.full(len(run.time_s), np.nan) if run.truth is None else run.truth
+    error = 100 * (run.soc - truth)
+    known = np.isfinite(error)
+    since = run.time_s - run.time_s[0]
+    out |= _errors(error[known], ("rmse_pct", "max_abs_pct", "mae_pct"))
+    out["time_to_5pct_s"] = _settled(since[known], np.abs(error[known]))
+    out["after_600s"] = _errors(error[known & (since >= SETTLING_S)], ("rmse_pct", "max_abs_pct"))
+    half = TWO_SIDED_95 * 100 * run.soc_sd
+    out["coverage95"] = float(np.mean(np.abs(error[known]) <= half[known])) if known.any() else None
+    out["half_width95_pct"] = float(half.mean())
+    out["final"] = run.final
+    out["steps_per_s"] = round(len(run.time_s) / max(run.seconds, 1e-9))
+    return out
+
+
+def _errors(error: FloatArray, names: tuple[str, ...]) -> dict[str, float | None]:
+    if not len(error):
+        return dict.fromkeys(names)
+    size = np.abs(error)
+    every = {
+        "rmse_pct": math.sqrt(float(np.mean(error**2))),
+        "max_abs_pct": float(size.max()),
+        "mae_pct": float(size.mean()),
     }
+    return {name: every[name] for name in names}
 
 
-def _rounded(value: Any) -> float:
-    return round(float(value), 4)
+def _settled(since_s: FloatArray, size_pct: FloatArray) -> float | None:
+    """The time after which the error stays below 5 %; None if never."""
+    if not len(since_s):
+        return None
+    outside = np.flatnonzero(size_pct >= 5.0)
+    if not len(outside):
+        return 0.0
+    return float(since_s[outside[-1] + 1]) if outside[-1] + 1 < len(since_s) else None
 
 
-NO_TRUTH = dict.fromkeys(
-    ("rmse_pct", "max_abs_pct", "mae_pct", "time_to_5pct_s", "after_600s", "coverage95"), None
-)
-
-
-def report(model: CellModel, data: Measured, result: dict[str, FloatArray]) -> dict[str, Any]:
-    """Everything that `ayaz soc --json` prints; errors are null where the data has no soc."""
-    sd_pct = result["soc_sd"] * 100
-    known = np.isfinite(data.soc) if data.soc is not None else np.zeros(len(data.time_s), bool)
-    compared: dict[str, Any] = NO_TRUTH
-    if data.soc is not None and known.any():
-        error = (result["soc"] - data.soc)[known] * 100
-        compared = errors(data.time_s[known], error, sd_pct[known])
-    return {
-        "rows": len(data.time_s),
-        **compared,
-        "half_width95_pct": _rounded(BAND_95 * np.mean(sd_pct)),
-        "final": {
-            "soc": round(float(result["soc"][-1]), 6),
-            "soc_sd": round(float(result["soc_sd"][-1]), 6),
-            "capacity_ah": model.capacity_ah,
-            "capacity_sd_ah": None,  # not estimated yet: it is what the cell's file or --capacity-ah says
-            "r0_ohm": round(float(result["r0_ohm"][0]), 6),
-        },
-        "steps_per_s": round(float(result["steps_per_s"][0])),
-    }
-
-
-def _write(path: Path, data: Measured, result: dict[str, FloatArray]) -> None:
-    part = path.with_name(path.name + ".part")
+def _write(path: Path, run: SocRun) -> None:
+    """Under another name first, so that nothing half written bears the right one."""
+    partial = path.with_name(path.name + ".part")
     try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["time_s", "soc", "soc_sd", *(["soc_measured"] if data.soc is not None else [])])
-            for k, t in enumerate(data.time_s.tolist()):
-                row = [t, f"{result['soc'][k]:.6f}", f"{result['soc_sd'][k]:.6f}"]
-                writer.writerow(row + ([f"{data.soc[k]:.6f}"] if data.soc is not None else []))
-        part.replace(path)
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["time_s", "soc", "soc_sd", *([] if run.truth is None else ["soc_true"])])
+            columns = [run.time_s, run.soc, run.soc_sd, *([] if run.truth is None else [run.truth])]
+            for row in zip(*(c.tolist() for c in columns), strict=True):
+                writer.writerow([f"{row[0]:.3f}", *("" if math.isnan(v) else f"{v:.6f}" for v in row[1:])])
+        os.replace(partial, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise DataError(f"{path}: cannot be written: {error.strerror}") from None
 
 
+def _text(report: dict[str, Any], cell: CellModel) -> str:
+    final = report["final"]
+    lines = [
+        f"{report['rows']} rows, cell {cell.name} ({cell.chemistry}), {report['steps_per_s']} steps/s",
+        f"final SoC {100 * final['soc']:.2f} % ± {196 * final['soc_sd']:.2f} (95 %), "
+        f"R0 {1000 * final['r0_ohm']:.2f} mohm",
+    ]
+    if report["rmse_pct"] is not None:
+        settled = report["time_to_5pct_s"]
+        lines += [
+            f"error: RMSE {report['rmse_pct']:.2f} %, MAE {report['mae_pct']:.2f} %, "
+            f"largest {report['max_abs_pct']:.2f} %",
+            "never stays below 5 %" if settled is None else f"stays below 5 % after {settled:.0f} s",
+            f"within our 95 % band: {100 * report['coverage95']:.1f} % of the rows "
+            f"(mean half width {report['half_width95_pct']:.2f} %)",
+        ]
+    return "\n".join(lines)
+
+
 @click.command()
-@click.argument("path", metavar="DATA.csv", type=click.Path(path_type=Path))
-@click.option("--cell", required=True, help="A cell that we ship, or a path to a .toml.")
-@click.option("--initial-soc", type=click.FloatRange(0, 1), help="0 to 1; without it, from the first voltage.")
-@click.option("--capacity-ah", type=click.FloatRange(min=0, min_open=True), help="Instead of the cell's own.")
-@click.option("--start-s", type=float, default=0.0, show_default=True, help="Begin here, in the middle of things.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("-o", "out", type=click.Path(path_type=Path), help="CSV with the estimate of every row.")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--cell", "cell_name", required=True, help="A cell model's name, or its TOML file.")
+@click.option("--initial-soc", type=click.FloatRange(0, 1), help="SoC at the start; else from the first voltage.")
+@click.option("--capacity-ah", type=click.FloatRange(0, min_open=True), help="The cell's capacity, where known.")
+@click.option("--start-s", type=float, default=0.0, help="Begin at this time of the data.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="CSV, a row for each row of DATA.")
 def soc(
-    path: Path, cell: str, initial_soc: float | None, capacity_ah: float | None, start_s: float, as_json: bool,
+    data: Path,
+    cell_name: str,
+    initial_soc: float | None,
+    capacity_ah: float | None,
+    start_s: float,
+    as_json: bool,
     out: Path | None,
-) -> None:  # fmt: skip
-    """The estimator over lab or field data; errors where the file has a soc column.
+) -> None:
+    """The estimator over laboratory or field data (CSV, CSV.gz, Parquet).
+
+    Prints the errors where the file has a `soc` column.
 
     \b
-    Example:  ayaz soc drive.csv.gz --cell lg_hg2 --initial-soc 1
+    Example:
+      ayaz soc US06_-10.csv.gz --cell lg_hg2 --start-s 600 --json
     """
-    model = load_cell(Path(cell) if "/" in cell or cell.endswith(".toml") else cell)
-    model = model.with_capacity(capacity_ah) if capacity_ah else model
-    data = _from(load_measured(path), start_s, path)
-    result = estimate(model, data, initial_soc)
-    if out:
-        _write(out, data, result)
-    summary = report(model, data, result)
-    if as_json:
-        print(json.dumps(summary))
-        return
-    for name, value in summary.items():
-        for key, part in value.items() if isinstance(value, dict) else [("", value)]:
-            print(f"{(name + ' ' + key).strip():>24}  {'-' if part is None else part}")
-
-
-def _from(data: Measured, start_s: float, path: Path) -> Measured:
-    first = int(np.searchsorted(data.time_s, data.time_s[0] + start_s))
-    if first >= len(data.time_s):
-        raise DataError(f"{path}: ends before --start-s {start_s:g}")
-    part = slice(first, None)
-    soc_part = data.soc[part] if data.soc is not None else None
-    return Measured(data.time_s[part], data.current_a[part], data.voltage_v[part], data.temp_degc[part], soc_part)
+    cell = load_cell(cell_name)
+    measured = load_measured(data)
+    with Progress(console=Console(stderr=True), transient=True, disable=not os.isatty(2)) as bar:
+        task = bar.add_task("estimating", total=1.0)
+        run = estimate_soc(
+            measured, cell, initial_soc, capacity_ah, start_s, lambda done: bar.update(task, completed=done)
+        )
+    report = soc_report(run)
+    if out is not None:
+        _write(out, run)
+    click.echo(json.dumps(report) if as_json else _text(report, cell))
