@@ -98,6 +98,7 @@ class Agent:
         self.uplink = Uplink(config.mqtt, config.operator, config.bus, boot, __version__, self.spool.path)
         self.unspooled: list[Item] = []
         self.dropped_unspooled = 0
+        self.waiting = 0  # what was still in the spool at the end
         self._wall_offset_ms: int | None = None
         self._loss: dict[str, int] = {}
 
@@ -132,10 +133,10 @@ class Agent:
         return {
             "boot": self.core.boot,
             "sealed": self.core.seq,
-            "frames": sum(c.received for c in self.core.counts.values()),
+            "frames": self.core.counts.total()["received"],
             "published": self.uplink.published,
             "redelivered": self.uplink.redelivered,
-            "waiting": self.spool.count(),
+            "waiting": self.waiting,
         }
 
     def _read(self) -> int:
@@ -204,6 +205,7 @@ class Agent:
         self._keep(self.core.seal())
         self._remember()
         self.uplink.stop(timeout=1.5)
+        self.waiting = self.spool.count()
         self.spool.close()
 
 
@@ -253,7 +255,9 @@ class _Input:
 
 @click.command()
 @click.option("-c", "--config", "path", type=click.Path(path_type=Path), required=True, help="ayaz.toml")
-@click.option("--record", type=click.Path(path_type=Path), help="Also record frames and inputs, for `ayaz replay`.")
+@click.option(
+    "--record", type=click.Path(path_type=Path), help="Also record frames and inputs, for `ayaz replay`."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
 def run(path: Path, record: Path | None, verbose: bool) -> None:
     """The agent on a bus: decode, estimate, seal, publish, until Ctrl-C or SIGTERM.

@@ -53,7 +53,9 @@ def _fraction(value: float) -> str | None:
 
 
 def _source(value: str) -> str | None:
-    return None if re.fullmatch(r"[\w-]+(:.+)?", value) else "must be INTERFACE:CHANNEL, such as socketcan:can0"
+    return (
+        None if re.fullmatch(r"[\w-]+(:.+)?", value) else "must be INTERFACE:CHANNEL, such as socketcan:can0"
+    )
 
 
 def _broker(value: str) -> str | None:
@@ -204,9 +206,7 @@ class _Reader:
         values: dict[str, Any] = {"path": self.path} if kind is Config else {}
         for name, spec in known.items():
             if name in table:
-                values[name] = self.value(
-                    hints[name], table[name], (*place, name), spec.metadata.get("rule")
-                )
+                values[name] = self.value(hints[name], table[name], (*place, name), spec.metadata.get("rule"))
             elif spec.default is MISSING:
                 self.wrong((*place, name), "is missing")
         return kind(**values) if len(self.problems) == before else None

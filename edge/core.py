@@ -35,7 +35,9 @@ BMS_SOC = f"{PACK}.StateOfCharge.Displayed"
 ESTIMATE_QUANTUM_PCT = 0.01
 ESTIMATE_RATE_US = 1_000_000
 CELL_ESTIMATE_RATE_US = 10_000_000
-BMS_SOC_SD = 0.10  # how far we trust a BMS's own figure as a first guess: 1 sd of the 5 to 15 % seen on the road
+BMS_SOC_SD = (
+    0.10  # how far we trust a BMS's own figure as a first guess: 1 sd of the 5 to 15 % seen on the road
+)
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -70,7 +72,7 @@ class Core:
         catalogue = setup.catalogue
         self.decoder = Decoder.from_catalogue(catalogue)
         self.latest = LatestTable(len(self.decoder.slots))
-        self.counts = {c.number: Counts() for c in catalogue.channels}
+        self.counts = Counts(len(catalogue.channels))
         self.battery = _Battery(setup, self.decoder, restored)
         self.uplink = _Sampler(self.decoder, [s for s in catalogue.signals if s.rate_s > 0], catalogue)
         self.schema = Schema((*self.uplink.columns, *self.battery.columns))
@@ -95,10 +97,7 @@ class Core:
 
     def feed(self, frames: Frames) -> None:
         """Decode frames, in the order of their arrival, into the table of latest values."""
-        for channel, counts in self.counts.items():
-            mine = frames[frames["channel"] == channel]
-            if len(mine):
-                self.decoder.update(mine, self.latest, counts)
+        self.decoder.update(frames, self.latest, self.counts)
 
     def tick(self, now_us: int) -> list[Item]:
         """Estimate, sample, and seal what is full. Ticks must not run backwards."""
@@ -131,7 +130,7 @@ class Core:
         """Cumulative counts since this boot: what each channel saw and refused, and what was lost."""
         channels = self.setup.catalogue.channels
         return {
-            "can": {c.name: self.counts[c.number].to_dict() for c in channels},
+            "can": {c.name: self.counts.of_channel(c.number) for c in channels},
             "lost": dict(self._loss),
         }
 
@@ -309,8 +308,11 @@ class _Battery:
         soc, sd = self.setup.initial_soc, 0.05
         if soc is None and not math.isnan(self.bms_fraction):
             soc, sd = min(max(self.bms_fraction, 0.0), 1.0), BMS_SOC_SD
+        cell = self.setup.cell
+        if self.setup.capacity_ah:
+            cell = cell.with_capacity(self.setup.capacity_ah)
         self.estimator = PackEstimator(
-            self.setup.cell,
+            cell,
             self.string_of_cell,
             initial_soc=soc,
             initial_soc_sd=sd if soc is not None else None,

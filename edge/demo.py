@@ -135,7 +135,7 @@ def _depot_process(place: _Place, buses: list[str], ready: Event, stop: Event) -
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.ERROR)
-    users = {name: place.password for name in ["depot", *buses]}
+    users = dict.fromkeys(["depot", *buses], place.password)
     with EmbeddedBroker(place.mqtt_port, users):
         run_depot(
             broker=f"mqtt://depot:{place.password}@127.0.0.1:{place.mqtt_port}",
@@ -145,6 +145,7 @@ def _depot_process(place: _Place, buses: list[str], ready: Event, stop: Event) -
             headless=not place.page,
             ready=ready,
             stop=stop,
+            version=3,
         )
 
 
@@ -261,9 +262,7 @@ def _compare(place: _Place, results: dict[str, dict[str, Any]], seed: int) -> di
         deadline = time.monotonic() + DRAIN_S
         while True:
             stored = {bus: store.keys(OPERATOR, bus, r["boot"]) for bus, r in results.items()}
-            missing = {
-                bus: set(range(1, r["sealed"] + 1)) - set(stored[bus]) for bus, r in results.items()
-            }
+            missing = {bus: set(range(1, r["sealed"] + 1)) - set(stored[bus]) for bus, r in results.items()}
             if not any(missing.values()) or time.monotonic() > deadline:
                 break
             time.sleep(0.2)
@@ -329,9 +328,7 @@ def _truth(path: Path) -> Iterator[tuple[float, float]]:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated buses.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Of the page.")
-def demo(
-    buses: int, duration: float | None, headless: bool, as_json: bool, seed: int, port: int
-) -> None:
+def demo(buses: int, duration: float | None, headless: bool, as_json: bool, seed: int, port: int) -> None:
     """Simulated buses, agents, an embedded broker, the depot and its page, in one go.
 
     \b

@@ -55,7 +55,9 @@ class Recorder:
             raise LogError(f"{inputs_path(log)}: cannot be written: {error.strerror}") from None
 
     def start(self, boot: str, restored: bytes | None) -> None:
-        self._line("start", {"boot": boot, "restored": base64.b64encode(restored).decode() if restored else None})
+        self._line(
+            "start", {"boot": boot, "restored": base64.b64encode(restored).decode() if restored else None}
+        )
 
     def feed(self, frames: Frames) -> None:
         self._log.write(frames)
@@ -81,9 +83,7 @@ class Recorder:
         self._inputs.write(json.dumps({"after": self.frames, key: value}) + "\n")
 
 
-def replay_recording(
-    setup: Setup, log: Path, chunks: Iterator[Frames]
-) -> Iterator[tuple[Core, list[Item]]]:
+def replay_recording(setup: Setup, log: Path, chunks: Iterator[Frames]) -> Iterator[tuple[Core, list[Item]]]:
     """Give a fresh core exactly what the recording holds; yields after each tick or seal.
 
     Raises

@@ -57,13 +57,13 @@ def _renumbered(path: Path, names: list[str]) -> Iterator[Frames]:
 
 def summary(core: Core, batches: int, cpu_s: float) -> dict[str, Any]:
     """What `ayaz replay --json` prints."""
-    counts = list(core.counts.values())
+    counts = core.counts.total()
     state = core.snapshot()
     return {
-        "frames": sum(c.received for c in counts),
-        "decoded": sum(c.decoded for c in counts),
-        "unknown": sum(c.unknown for c in counts),
-        "refused": sum(c.refused for c in counts),
+        "frames": counts["received"],
+        "decoded": counts["decoded"],
+        "unknown": counts["unknown"],
+        "refused": counts["refused"],
         "batches": batches,
         "samples": core.samples,
         "final": {
@@ -105,7 +105,9 @@ class _Rows:
 @click.option(
     "--batches", "batch_dir", type=click.Path(path_type=Path), help="Write each sealed item's payload here."
 )
-def replay(logs: tuple[Path, ...], path: Path, as_json: bool, out: Path | None, batch_dir: Path | None) -> None:
+def replay(
+    logs: tuple[Path, ...], path: Path, as_json: bool, out: Path | None, batch_dir: Path | None
+) -> None:
     """The whole core over a log: frames to batches, much faster than the bus.
 
     A recording (`ayaz run --record`) gives the same batches as the live run; a plain log is replayed
@@ -134,7 +136,7 @@ def replay(logs: tuple[Path, ...], path: Path, as_json: bool, out: Path | None, 
                     assert batch_dir is not None
                     (batch_dir / f"{item.seq:08d}.{item.kind}.json.zst").write_bytes(item.payload)
                 if items:
-                    progress.update(task, frames=sum(c.received for c in core.counts.values()))
+                    progress.update(task, frames=core.counts.total()["received"])
         if part and out:
             part.replace(out)
     except OSError as error:

@@ -26,7 +26,9 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 KELVIN = 273.15
 OCV_SOC = np.r_[
-    [0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04], np.arange(3, 48) / 50, [0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 1]
+    [0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04],
+    np.arange(3, 48) / 50,
+    [0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 1],
 ]
 R_SOC = np.array([0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
 DELTA_SOC = np.linspace(0, 1, 11)  # how the OCV differs from that at 25 degC: smooth
@@ -202,10 +204,14 @@ def lg_fit(
     found = solve(normal, right, slice(len(nodes), n))
     fit = Fit(found[len(nodes) :].reshape(3, -1), taus)
     fit.rms_v = {k: float(np.sqrt(w @ (y - x @ found) ** 2)) for k, (x, w, y, _) in parts.items()}
-    drives = [slow_error(y - x @ found, rows) for k, (x, _, y, rows) in parts.items() if k in ("US06", "LA92")]
+    drives = [
+        slow_error(y - x @ found, rows) for k, (x, _, y, rows) in parts.items() if k in ("US06", "LA92")
+    ]
     fit.slow_v = max(drives)
     difference = found[: len(nodes)]
-    ocv = difference if base is None else base + np.interp(OCV_SOC, DELTA_SOC, np.clip(difference, -0.06, 0.06))
+    ocv = (
+        difference if base is None else base + np.interp(OCV_SOC, DELTA_SOC, np.clip(difference, -0.06, 0.06))
+    )
     return rising(ocv, OCV_SOC), fit
 
 
@@ -235,7 +241,9 @@ def lg_hg2(folder: Path) -> dict[str, Any]:
                 "licence": "CC BY 4.0",
                 "used_for": "OCV and resistances on slow_* (C/20), pulses_* (HPPC), US06_*, LA92_*. "
                 "Mixed1_*, Mixed2_*, UDDS_* were not used",
-                "fit_rms_mv": {label(t): {k: round(v * 1e3, 1) for k, v in fits[t].rms_v.items()} for t in temps},
+                "fit_rms_mv": {
+                    label(t): {k: round(v * 1e3, 1) for k, v in fits[t].rms_v.items()} for t in temps
+                },
             }
         ],
         "ocv": {"soc": OCV_SOC, "temp_degc": temps, "voltage_v": [ocv[t] for t in temps]},
@@ -307,7 +315,9 @@ def a123_fit(rows: Array, ocv: Array, gap: Array, taus: tuple[float, float], rat
     rough = np.vstack([bending(R_SOC, 0.1, n, k * len(R_SOC)) for k in range(3)])
     inside = (soc > 0.08) & (soc < 0.97)  # beyond, the OCV's own error would be taken for resistance
     found = solve(
-        x[inside].T @ x[inside] / len(x) + 1e-4 * rough.T @ rough, x[inside].T @ y[inside] / len(x), slice(0, n)
+        x[inside].T @ x[inside] / len(x) + 1e-4 * rough.T @ rough,
+        x[inside].T @ y[inside] / len(x),
+        slice(0, n),
     )
     error = (y - x @ found)[inside]
     fit = Fit(found.reshape(3, -1), taus, {"drive": float(np.sqrt(np.mean(error**2)))})
@@ -342,7 +352,9 @@ def a123_26650(folder: Path, leave_out: int | None = None) -> dict[str, Any]:
                 "licence": "MIT",
                 "used_for": "OCV and hysteresis on slow_* (C/30, mean and half gap of the branches); resistances on "
                 "drive_*: to judge on these, leave one temperature out",
-                "fit_rms_mv": {label(t): {k: round(v * 1e3, 1) for k, v in fits[t].rms_v.items()} for t in temps},
+                "fit_rms_mv": {
+                    label(t): {k: round(v * 1e3, 1) for k, v in fits[t].rms_v.items()} for t in temps
+                },
             }
         ],
         "ocv": {
@@ -453,10 +465,14 @@ def write(path: Path, cell: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "edge/battery/cells")
-    parser.add_argument("--leave-out", type=int, help="temperature; writes only a123_26650, fitted without it")
+    parser.add_argument(
+        "--leave-out", type=int, help="temperature; writes only a123_26650, fitted without it"
+    )
     options = parser.parse_args()
     a123 = a123_26650(options.data / "a123_lfp", options.leave_out)
     cells = [a123]

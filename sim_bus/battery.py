@@ -42,7 +42,9 @@ def _table() -> tuple[FloatArray, FloatArray, FloatArray]:
 class Battery:
     """`strings` × `cells` cells; arrays have shape (strings, cells). Current positive on discharge."""
 
-    def __init__(self, rng: np.random.Generator, soc: float, temp_degc: float, strings: int = 2, cells: int = 176) -> None:
+    def __init__(
+        self, rng: np.random.Generator, soc: float, temp_degc: float, strings: int = 2, cells: int = 176
+    ) -> None:
         shape = (strings, cells)
         self.grid, self.discharge_v, self.charge_v = _table()
         self.capacity_ah = CAPACITY_AH * rng.normal(0.985, 0.006, shape)
@@ -69,7 +71,9 @@ class Battery:
         for k in (0, 1):
             a = np.exp(-dt_s * faster[2] / LAG_S[k])
             self.lag_v[k] = a * self.lag_v[k] + (1 - a) * LAG_OHM[k] / faster[2] * self.spread * current
-        kinetic = 2 * GAS * kelvin / FARADAY * np.arcsinh(current / (2 * EXCHANGE_A * faster[1] / self.spread))
+        kinetic = (
+            2 * GAS * kelvin / FARADAY * np.arcsinh(current / (2 * EXCHANGE_A * faster[1] / self.spread))
+        )
         over = ohmic * current + kinetic + self.lag_v.sum(axis=0)
         self.cell_v = self._open_circuit() - over
         heat = over * current
@@ -84,7 +88,10 @@ class Battery:
         self.string_a = (volts - bus_v) / ohm
 
     def _open_circuit(self) -> FloatArray:
-        low, high = np.interp(self.soc, self.grid, self.discharge_v), np.interp(self.soc, self.grid, self.charge_v)
+        low, high = (
+            np.interp(self.soc, self.grid, self.discharge_v),
+            np.interp(self.soc, self.grid, self.charge_v),
+        )
         return np.asarray(low + self.play * (high - low))
 
     def string_soc(self) -> tuple[FloatArray, FloatArray]:

@@ -128,7 +128,11 @@ def make_run(source: str | Path, seed: int, parallel: int = 80) -> Run:
     ------
     ScenarioError
     """
-    return Playback(source, seed, parallel) if isinstance(source, Path) else Simulation(load_scenario(source), seed)
+    return (
+        Playback(source, seed, parallel)
+        if isinstance(source, Path)
+        else Simulation(load_scenario(source), seed)
+    )
 
 
 def run_simulation(
@@ -200,11 +204,23 @@ def _live_line(truth: Truth) -> None:
 @click.argument("scenario", required=False)
 @click.option("--to", help="vcan0, INTERFACE:CHANNEL, or FILE.log.")
 @click.option("--playback", type=click.Path(path_type=Path), help="Measured cell data instead of a scenario.")
-@click.option("--parallel", type=click.IntRange(1, 10_000), default=80, show_default=True, help="With --playback: cells in parallel.")
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 10_000),
+    default=80,
+    show_default=True,
+    help="With --playback: cells in parallel.",
+)
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--duration", type=click.FloatRange(min=0.1), help="Simulated seconds; a log needs one, but for playback.")
-@click.option("--speed", type=click.FloatRange(min=0.001), help="Factor on real time; a log goes as fast as it can.")
-@click.option("--truth", "truth_path", type=click.Path(path_type=Path), help="CSV of what really is, once a second.")
+@click.option(
+    "--duration", type=click.FloatRange(min=0.1), help="Simulated seconds; a log needs one, but for playback."
+)
+@click.option(
+    "--speed", type=click.FloatRange(min=0.001), help="Factor on real time; a log goes as fast as it can."
+)
+@click.option(
+    "--truth", "truth_path", type=click.Path(path_type=Path), help="CSV of what really is, once a second."
+)
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="A picture of the day, as HTML.")
 @click.option("--list", "listing", is_flag=True, help="What scenarios there are.")
 def sim(

@@ -40,9 +40,17 @@ class Packer:
         self.fields: dict[str, tuple[int, int, int, float, float]] = {}
         for s in message.signals:
             if s.byte_order != "little_endian" or s.is_float:
-                raise ScenarioError(f"{message.name}.{s.name}: the simulator packs little-endian integers only")
+                raise ScenarioError(
+                    f"{message.name}.{s.name}: the simulator packs little-endian integers only"
+                )
             low = -(1 << (s.length - 1)) if s.is_signed else 0
-            self.fields[s.name] = (s.start, s.length, low, float(s.conversion.scale), float(s.conversion.offset))
+            self.fields[s.name] = (
+                s.start,
+                s.length,
+                low,
+                float(s.conversion.scale),
+                float(s.conversion.offset),
+            )
 
     def pack(self, values: Values) -> bytes:
         """The frame's bytes; a value beyond a signal's range saturates, as sensors do."""
@@ -93,7 +101,7 @@ class Ecus:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._schedule: list[_Due] = []
-        self._page = {name: 0 for name in ("V1", "V2", "T1", "T2")}
+        self._page = dict.fromkeys(("V1", "V2", "T1", "T2"), 0)
         for channel, name in enumerate(CHANNELS):
             with resources.as_file(resources.files("dbc") / f"{name}.dbc") as path:
                 database: Any = cantools.database.load_file(str(path))
@@ -120,13 +128,18 @@ class Ecus:
         def voltages(readings: Readings) -> Values:
             page = self._turn(f"V{string}", 44)
             cells = readings.cell_v[string - 1]
-            named = {f"String{string}_Cell{4 * page + k + 1:03d}_Voltage": float(cells[4 * page + k]) for k in range(4)}
+            named = {
+                f"String{string}_Cell{4 * page + k + 1:03d}_Voltage": float(cells[4 * page + k])
+                for k in range(4)
+            }
             return {f"String{string}_VoltagePage": page} | named
 
         def temps(readings: Readings) -> Values:
             page = self._turn(f"T{string}", 7)
             sensors = range(7 * page, min(7 * page + 7, 44))
-            named = {f"String{string}_Temp{n + 1:02d}": float(readings.cell_degc[string - 1][n]) for n in sensors}
+            named = {
+                f"String{string}_Temp{n + 1:02d}": float(readings.cell_degc[string - 1][n]) for n in sensors
+            }
             return {f"String{string}_TempPage": page} | named
 
         return voltages if kind == "V" else temps
@@ -159,7 +172,10 @@ class Ecus:
         message = due.packer.message
         extended = EXTENDED if message.is_extended_frame else 0
         if due.packer.length > 8:
-            out += [(due.next_us + 60_000 * n, due.channel, i, EXTENDED, d) for n, (i, d) in enumerate(bam(message, data))]
+            out += [
+                (due.next_us + 60_000 * n, due.channel, i, EXTENDED, d)
+                for n, (i, d) in enumerate(bam(message, data))
+            ]
         else:
             out.append((due.next_us, due.channel, message.frame_id, extended, data))
 
@@ -169,7 +185,12 @@ def bam(message: Message, data: bytes) -> list[tuple[int, bytes]]:
     source, priority = message.frame_id & 0xFF, 7
     pgn = message.frame_id >> 8 & 0x3FFFF
     packets = [data[n : n + 7].ljust(7, b"\xff") for n in range(0, len(data), 7)]
-    announce = bytes([32]) + len(data).to_bytes(2, "little") + bytes([len(packets), 0xFF]) + pgn.to_bytes(3, "little")
+    announce = (
+        bytes([32])
+        + len(data).to_bytes(2, "little")
+        + bytes([len(packets), 0xFF])
+        + pgn.to_bytes(3, "little")
+    )
     connection, transfer = (priority << 26 | pf << 16 | 0xFF00 | source for pf in (0xEC, 0xEB))
     return [(connection, announce)] + [(transfer, bytes([n]) + p) for n, p in enumerate(packets, 1)]
 

@@ -26,7 +26,15 @@ def plot_day(path: Path, truths: Sequence[Truth], title: str) -> None:
     ScenarioError
         The file can't be written.
     """
-    parts = [_plot(name, [[getattr(t, f) * k for t in truths] for f, k, _ in lines], [c for *_, c in lines], truths[-1].t_s) for name, lines in PLOTS]
+    parts = [
+        _plot(
+            name,
+            [[getattr(t, f) * k for t in truths] for f, k, _ in lines],
+            [c for *_, c in lines],
+            truths[-1].t_s,
+        )
+        for name, lines in PLOTS
+    ]
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><body style='font-family:sans-serif'><h1>{html.escape(title)}</h1>{''.join(parts)}"
     try:
         path.write_text(page, "utf-8")
@@ -41,7 +49,11 @@ def _plot(title: str, series: list[list[float]], colours: list[str], end_s: floa
     lines = []
     for line, colour in zip(series, colours, strict=True):
         step = (WIDTH - LEFT) / max(len(line) - 1, 1)
-        points = " ".join(f"{LEFT + n * step:.1f},{HEIGHT - 20 - (v - low) / span * (HEIGHT - 40):.1f}" for n, v in enumerate(line) if v == v)
+        points = " ".join(
+            f"{LEFT + n * step:.1f},{HEIGHT - 20 - (v - low) / span * (HEIGHT - 40):.1f}"
+            for n, v in enumerate(line)
+            if v == v
+        )
         lines.append(f"<polyline fill=none stroke='{colour}' stroke-width=1.5 points='{points}'/>")
     labels = f"<text x=0 y=24>{high:.1f}</text><text x=0 y={HEIGHT - 20}>{low:.1f}</text><text x={WIDTH - 60} y={HEIGHT - 4}>{end_s:.0f} s</text>"
     return f"<h3>{html.escape(title)}</h3><svg width={WIDTH} height={HEIGHT}>{''.join(lines)}{labels}</svg>"

@@ -161,7 +161,9 @@ class Simulation:
         return Readings(values, cells, temps)
 
 
-def pack_values(cells: FloatArray, temps: FloatArray, string_a: FloatArray, soc_pct: float) -> dict[str, float]:
+def pack_values(
+    cells: FloatArray, temps: FloatArray, string_a: FloatArray, soc_pct: float
+) -> dict[str, float]:
     """What the BMS says of the pack, from cells (2, 176), sensors (2, 44) and string currents (2,); the
     bus's sign of current: positive on charge."""
     strings = cells.sum(axis=1)

@@ -57,7 +57,11 @@ class Vehicle:
         else:
             # CC, then a taper as the battery fills
             self.charger_w = scenario.charger_kw * 1000 * min(1.0, max(0.0, (0.99 - soc) / 0.04))
-        heating = HEAT_LOSS_W_PER_K * (CABIN_DEGC - scenario.ambient_degc) / (1.6 if scenario.ambient_degc > -5 else 1.0)
+        heating = (
+            HEAT_LOSS_W_PER_K
+            * (CABIN_DEGC - scenario.ambient_degc)
+            / (1.6 if scenario.ambient_degc > -5 else 1.0)
+        )
         self.hvac_w = min(abs(heating), 24_000.0) if scenario.activity == "drive" else 0.0
         self.heater_w = 7_000.0 if battery_degc < 5 else 0.0
         return self.motor_w + self.hvac_w + self.heater_w + scenario.aux_kw * 1000 - self.charger_w
@@ -74,7 +78,9 @@ class Vehicle:
             self.motor_w = min(power / DRIVE_EFFICIENCY, MAX_POWER_W)
         else:
             # A cold or full battery takes little back; the rest goes into the friction brakes.
-            take = float(np.interp(battery_degc, [-20, 10], [0.1, 1])) * float(np.interp(soc, [0.9, 1], [1, 0]))
+            take = float(np.interp(battery_degc, [-20, 10], [0.1, 1])) * float(
+                np.interp(soc, [0.9, 1], [1, 0])
+            )
             self.motor_w = max(power * REGEN_EFFICIENCY * take, -160_000.0)
         self.torque_nm = self.motor_w / max(self.motor_rad_s, 20.0)
         self.distance_m += self.speed_ms * dt_s

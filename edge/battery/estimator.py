@@ -92,7 +92,11 @@ class PackEstimator:
         capacity_ah: float | None = None,
     ) -> None:
         strings = np.array(string_of_cell, dtype=np.int64)
-        if strings.ndim != 1 or not len(strings) or set(strings.tolist()) != set(range(int(strings.max()) + 1)):
+        if (
+            strings.ndim != 1
+            or not len(strings)
+            or set(strings.tolist()) != set(range(int(strings.max()) + 1))
+        ):
             raise ValueError("string_of_cell must number the strings 0, 1, ... with a cell in each")
         if parallel < 1 or (initial_soc is not None and not 0 <= initial_soc <= 1):
             raise ValueError("parallel must be 1 or more, and initial_soc 0 to 1")
@@ -136,7 +140,11 @@ class PackEstimator:
         return self._x[:, K] * self.model.at(self.model.r0_ohm, self._x[:, SOC], self._temp_degc)
 
     def step(
-        self, dt_s: float, string_current_a: npt.ArrayLike, cell_voltage_v: npt.ArrayLike, temp_degc: npt.ArrayLike
+        self,
+        dt_s: float,
+        string_current_a: npt.ArrayLike,
+        cell_voltage_v: npt.ArrayLike,
+        temp_degc: npt.ArrayLike,
     ) -> None:
         """Go on by `dt_s` and take in what was measured at its end.
 

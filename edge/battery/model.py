@@ -176,9 +176,13 @@ class _Table:
             value = np.array(self.data.get(key), dtype=np.float64)
         except (TypeError, ValueError):
             raise self.fail(key, "must be numbers, in rows of one length") from None
-        if value.ndim != len(shape) or any(w not in (None, n) for n, w in zip(value.shape, shape, strict=True)):
+        if value.ndim != len(shape) or any(
+            w not in (None, n) for n, w in zip(value.shape, shape, strict=True)
+        ):
             wanted = " by ".join("any number" if n is None else str(n) for n in shape)
-            raise self.fail(key, f"must hold {wanted} numbers, not {' by '.join(map(str, value.shape)) or 'none'}")
+            raise self.fail(
+                key, f"must hold {wanted} numbers, not {' by '.join(map(str, value.shape)) or 'none'}"
+            )
         if not ((value >= low) & (value <= high)).all():
             raise self.fail(key, f"must lie within {low:g} to {high:g}")
         return value
@@ -266,7 +270,9 @@ def _arrhenius(temps: FloatArray, ohm: FloatArray) -> FloatArray:
     if len(temps) > 1:
         slope = -np.diff(np.log(ohm), axis=0) / np.diff(x)[:, None]
         slope = np.clip(slope, 0, MAX_ACTIVATION_K)
-        log += slope[0] * np.maximum(x[0] - grid, 0)[:, None] - slope[-1] * np.maximum(grid - x[-1], 0)[:, None]
+        log += (
+            slope[0] * np.maximum(x[0] - grid, 0)[:, None] - slope[-1] * np.maximum(grid - x[-1], 0)[:, None]
+        )
     return np.ascontiguousarray(np.exp(log))
 
 

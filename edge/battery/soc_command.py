@@ -156,11 +156,17 @@ def _text(report: dict[str, Any], cell: CellModel) -> str:
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--cell", "cell_name", required=True, help="A cell model's name, or its TOML file.")
-@click.option("--initial-soc", type=click.FloatRange(0, 1), help="SoC at the start; else from the first voltage.")
-@click.option("--capacity-ah", type=click.FloatRange(0, min_open=True), help="The cell's capacity, where known.")
+@click.option(
+    "--initial-soc", type=click.FloatRange(0, 1), help="SoC at the start; else from the first voltage."
+)
+@click.option(
+    "--capacity-ah", type=click.FloatRange(0, min_open=True), help="The cell's capacity, where known."
+)
 @click.option("--start-s", type=float, default=0.0, help="Begin at this time of the data.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="CSV, a row for each row of DATA.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="CSV, a row for each row of DATA."
+)
 def soc(
     data: Path,
     cell_name: str,

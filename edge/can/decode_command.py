@@ -36,7 +36,13 @@ class _Jsonl:
         self._file = file
 
     def write(self, t: float, channel: str, frame_id: int, decoded: Decoded) -> None:
-        line = {"t": t, "channel": channel, "id": frame_id, "message": decoded.message, "signals": decoded.signals}
+        line = {
+            "t": t,
+            "channel": channel,
+            "id": frame_id,
+            "message": decoded.message,
+            "signals": decoded.signals,
+        }
         self._file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
@@ -146,9 +152,18 @@ def _writer(stack: ExitStack, fmt: str, part: Path | None) -> _Writer:
 
 @click.command()
 @click.argument("logs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--dbc", "dbcs", multiple=True, required=True, type=click.Path(path_type=Path), help="DBC, KCD, SYM or ARXML; may be given again.")
+@click.option(
+    "--dbc",
+    "dbcs",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="DBC, KCD, SYM or ARXML; may be given again.",
+)
 @click.option("--j1939", is_flag=True, help="Match 29 bit messages by PGN, whatever priority and source.")
-@click.option("--format", "fmt", type=click.Choice(["csv", "jsonl", "parquet"]), default="csv", show_default=True)
+@click.option(
+    "--format", "fmt", type=click.Choice(["csv", "jsonl", "parquet"]), default="csv", show_default=True
+)
 @click.option("--raw-choices", is_flag=True, help="Numbers instead of the texts of value tables.")
 @click.option("--stats", is_flag=True, help="Only count.")
 @click.option("--json", "as_json", is_flag=True, help="With --stats: print one JSON object.")

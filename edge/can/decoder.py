@@ -14,7 +14,6 @@ come through `edge.can.j1939`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +37,10 @@ CHECKSUM_NUMBERS = {"crc8-sae-j1850": 0, "xor": 1, "sum": 2}
 J1939_KEY = 1 << 40
 
 MESSAGE = np.dtype(
-    [(n, "<i4") for n in ("length", "first", "count", "counter", "checksum_at", "checksum", "muxes", "fallback")]
+    [
+        (n, "<i4")
+        for n in ("length", "first", "count", "counter", "checksum_at", "checksum", "muxes", "fallback")
+    ]
 )
 SIGNAL = np.dtype(
     [(n, "<i4") for n in ("start", "bits", "big_endian", "kind", "parent", "first_range", "ranges", "is_mux")]
@@ -358,5 +360,3 @@ def _crc8_table() -> npt.NDArray[np.uint8]:
             value = (value << 1 ^ 0x1D if value & 0x80 else value << 1) & 0xFF
         table[n] = value
     return table
-
-

@@ -41,8 +41,14 @@ class Reassembler:
     def feed(self, frames: Frames) -> Frames:
         """The messages that these frames complete, as frames of up to 64 bytes with their own PGN."""
         pdu = frames["id"] >> 16 & 0xFF
-        mine = ((pdu == TP_CM) | (pdu == TP_DT)) & (frames["flags"] & EXTENDED == EXTENDED) & (frames["length"] == 8)
-        whole = [out for n in np.flatnonzero(mine).tolist() if (out := self._packet(frames[n : n + 1])) is not None]
+        mine = (
+            ((pdu == TP_CM) | (pdu == TP_DT))
+            & (frames["flags"] & EXTENDED == EXTENDED)
+            & (frames["length"] == 8)
+        )
+        whole = [
+            out for n in np.flatnonzero(mine).tolist() if (out := self._packet(frames[n : n + 1])) is not None
+        ]
         return np.concatenate(whole) if whole else np.zeros(0, FRAME)
 
     def _packet(self, frame: Frames) -> Frames | None:

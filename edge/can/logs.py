@@ -47,11 +47,16 @@ BINARY: tuple[tuple[bytes, Opener], ...] = (
     (b"UnFinMF ", _mf4),
 )
 TEXT: tuple[tuple[Callable[[str], bool], Opener], ...] = (
-    (lambda text: text.startswith("(") and "#" in text.split("\n", 1)[0], lambda path: can.CanutilsLogReader(path)),
+    (
+        lambda text: text.startswith("(") and "#" in text.split("\n", 1)[0],
+        lambda path: can.CanutilsLogReader(path),
+    ),
     (lambda text: text.startswith(";$FILEVERSION"), lambda path: can.TRCReader(path)),
     (lambda text: text.startswith("timestamp,arbitration_id,"), lambda path: can.CSVReader(path)),
     (
-        lambda text: text.lower().startswith("date ") or "\nbase hex" in text.lower() or "\nbase dec" in text.lower(),
+        lambda text: (
+            text.lower().startswith("date ") or "\nbase hex" in text.lower() or "\nbase dec" in text.lower()
+        ),
         lambda path: can.ASCReader(path, relative_timestamp=True),
     ),
 )
@@ -151,7 +156,9 @@ def _opener(path: Path) -> Opener:
     found = next((o for magic, o in BINARY if head.startswith(magic)), None)
     found = found or next((o for fits, o in TEXT if fits(text)), None)
     if found is None:
-        raise LogError(f"{path}: {'empty' if not head else 'in a format'} that is not known; we read {KNOWN}, and those gzipped or with zstd")
+        raise LogError(
+            f"{path}: {'empty' if not head else 'in a format'} that is not known; we read {KNOWN}, and those gzipped or with zstd"
+        )
     return found
 
 
@@ -177,8 +184,12 @@ class _Reading:
     def __enter__(self) -> Iterator[can.Message]:
         path = self._path
         with _plain(path) as plain:
-            if plain.__class__ is not io.BufferedReader or isinstance(getattr(plain, "raw", None), zstandard.ZstdDecompressionReader):
-                temporary = self._stack.enter_context(tempfile.NamedTemporaryFile(suffix=path.with_suffix("").suffix))
+            if plain.__class__ is not io.BufferedReader or isinstance(
+                getattr(plain, "raw", None), zstandard.ZstdDecompressionReader
+            ):
+                temporary = self._stack.enter_context(
+                    tempfile.NamedTemporaryFile(suffix=path.with_suffix("").suffix)
+                )
                 while block := plain.read(1 << 20):
                     temporary.write(block)
                 temporary.flush()
@@ -226,7 +237,11 @@ class CandumpWriter:
         if flags & ERROR:
             frame_id = f"{int(frame['id']) | 0x20000000:08X}"
         data = frame["data"][: frame["length"]].tobytes().hex().upper()
-        body = f"##{1 if flags & BITRATE_SWITCH else 0}{data}" if flags & FD else f"#{'R' if flags & REMOTE else data}"
+        body = (
+            f"##{1 if flags & BITRATE_SWITCH else 0}{data}"
+            if flags & FD
+            else f"#{'R' if flags & REMOTE else data}"
+        )
         channel = self._channels[int(frame["channel"])]
         return f"({time_us // 1_000_000:010d}.{time_us % 1_000_000:06d}) {channel} {frame_id}{body}\n"
 

@@ -45,7 +45,9 @@ def open_source(spec: str, number: int, bitrate: int) -> Source:
     """
     interface, _, channel = spec.partition(":") if ":" in spec else ("socketcan", "", spec)
     if interface not in can.VALID_INTERFACES:
-        raise SourceError(f"{spec}: no interface {interface!r}; python-can knows {', '.join(sorted(can.VALID_INTERFACES))}")
+        raise SourceError(
+            f"{spec}: no interface {interface!r}; python-can knows {', '.join(sorted(can.VALID_INTERFACES))}"
+        )
     return PythonCanSource(interface, channel, bitrate, number)
 
 

@@ -23,8 +23,7 @@ from edge.signals.vss import conversion, paths_for
 
 # What the rest of Ayaz takes a signal for: one of each, one per string, or one per string and index.
 SINGLE_ROLES = frozenset(
-    "pack_current pack_voltage bms_soc bms_state contactors insulation speed odometer ambient_temp "
-    "hvac_power aux_power heater_power motor_torque motor_speed charger_state".split()
+    ["pack_current", "pack_voltage", "bms_soc", "bms_state", "contactors", "insulation", "speed", "odometer", "ambient_temp", "hvac_power", "aux_power", "heater_power", "motor_torque", "motor_speed", "charger_state"]
 )
 STRING_ROLES = frozenset({"string_current", "string_voltage"})
 CELL_ROLES = frozenset({"cell_voltage", "cell_temp"})

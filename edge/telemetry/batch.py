@@ -148,9 +148,7 @@ class BatchBuilder:
         self._times.setdefault(column, []).append(t_ms)
         self._values.setdefault(column, []).append(value)
 
-    def seal(
-        self, seq: int, t0_ms: int, wall0_ms: int, clock: str, ledger: dict[str, Any]
-    ) -> list[Item]:
+    def seal(self, seq: int, t0_ms: int, wall0_ms: int, clock: str, ledger: dict[str, Any]) -> list[Item]:
         """Close what was collected into items numbered from `seq` on; none where nothing was.
 
         Almost always one; as many as keep each payload within 64 KiB.

@@ -68,11 +68,14 @@ class Spool:
         """
         rows = [(i.operator, i.bus, i.boot, i.seq, i.kind, i.topic_leaf, i.payload) for i in items]
         if self.bytes() + sum(len(i.payload) for i in items) > self.max_bytes:
-            raise SpoolError(f"{self.path}: full ({self.max_bytes / 1e6:.0f} MB); the depot must acknowledge first")
+            raise SpoolError(
+                f"{self.path}: full ({self.max_bytes / 1e6:.0f} MB); the depot must acknowledge first"
+            )
         try:
             with self._transaction():
                 self._db.executemany(
-                    "INSERT INTO item (operator, bus, boot, seq, kind, leaf, payload) VALUES (?,?,?,?,?,?,?)", rows
+                    "INSERT INTO item (operator, bus, boot, seq, kind, leaf, payload) VALUES (?,?,?,?,?,?,?)",
+                    rows,
                 )
         except sqlite3.Error as error:
             raise SpoolError(f"{self.path}: cannot be written: {error}") from None
@@ -186,7 +189,9 @@ def _locked(path: Path) -> IO[str]:
     try:
         lock = path.with_name(path.name + ".lock").open("w")
     except OSError as error:
-        raise SpoolError(f"{path}: cannot be opened: {error.strerror}; give the agent a state_dir of its own") from None
+        raise SpoolError(
+            f"{path}: cannot be opened: {error.strerror}; give the agent a state_dir of its own"
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -162,7 +162,9 @@ class Uplink:
         port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
         try:
             client.connect_timeout = CONNECT_S
-            client.connect(parts.hostname or "", port, KEEPALIVE_S, clean_start=mqtt.MQTT_CLEAN_START_FIRST_ONLY)
+            client.connect(
+                parts.hostname or "", port, KEEPALIVE_S, clean_start=mqtt.MQTT_CLEAN_START_FIRST_ONLY
+            )
         except (OSError, ValueError) as error:
             self._inbox.put(("down", f"cannot be reached: {error}"))
             return
@@ -180,7 +182,9 @@ class Uplink:
         parts = urlsplit(self._config.broker)
         user = self._config.user or (unquote(parts.username) if parts.username else None)
         if user:
-            client.username_pw_set(user, self._password or (unquote(parts.password) if parts.password else None))
+            client.username_pw_set(
+                user, self._password or (unquote(parts.password) if parts.password else None)
+            )
         if self._tls:
             client.tls_set_context(self._tls)
         client.max_inflight_messages_set(WINDOW + 4)
@@ -201,7 +205,12 @@ class Uplink:
         self._inbox.put(("up", None))
 
     def _on_disconnect(
-        self, _client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Properties | None
+        self,
+        _client: mqtt.Client,
+        _data: Any,
+        _flags: Any,
+        reason: ReasonCode,
+        _properties: Properties | None,
     ) -> None:
         self._inbox.put(("down", str(reason)))
 
@@ -211,7 +220,9 @@ class Uplink:
 
     def _greet(self, spool: Spool) -> None:
         """On each connection: who we are, and the schemas, before any batch."""
-        log.info("connected to %s (MQTT %s)", self._config.broker, "5" if self._mqtt_version == 5 else "3.1.1")
+        log.info(
+            "connected to %s (MQTT %s)", self._config.broker, "5" if self._mqtt_version == 5 else "3.1.1"
+        )
         self.connected = True
         self._silent_closes = 0
         self._publish("status", self._status(online=True), retain=True)

@@ -97,7 +97,9 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_garbage_anywhere_is_one_typed_error_or_good(
     tmp_path_factory: pytest.TempPathFactory, at: int, what: str
 ) -> None:
-    path = written(tmp_path_factory.mktemp("c"), (GOOD[:at] + what + GOOD[at + 1 :]).encode("utf-8", "replace"))
+    path = written(
+        tmp_path_factory.mktemp("c"), (GOOD[:at] + what + GOOD[at + 1 :]).encode("utf-8", "replace")
+    )
     try:
         assert load(path).can
     except ConfigError as error:
