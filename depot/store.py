@@ -9,6 +9,7 @@ A batch whose schema is not known yet is parked: neither stored nor acknowledged
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sqlite3
 import threading
@@ -259,7 +260,7 @@ class Store:
             keys = self.keys(operator, bus, boot)
             held = _spans(keys)
             starts = [(1, held.upto), *held.ranges]
-            gaps = [[a[1] + 1, b[0] - 1] for a, b in zip(starts, starts[1:], strict=False)]
+            gaps = [[a[1] + 1, b[0] - 1] for a, b in itertools.pairwise(starts)]
             ledger = self._ask(
                 "SELECT ledger FROM batch WHERE operator=? AND bus=? AND boot=? AND ledger IS NOT NULL ORDER BY seq DESC LIMIT 1",
                 operator, bus, boot,

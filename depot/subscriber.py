@@ -82,7 +82,7 @@ class Subscriber:
         self._client.reconnect_delay_set(1, 30)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = lambda _c, _d, m: self._queue.put((m.topic, m.payload))
+        self._client.on_message = lambda _c, _d, m: self._queue.put((m.topic, bytes(m.payload)))
         self._worker = threading.Thread(target=self._work, name="depot-store", daemon=True)
 
     def start(self) -> None:

@@ -26,7 +26,7 @@ from edge.can.frames import FRAME, Frames
 from edge.can.sources import Source, open_source
 from edge.config import Config, load
 from edge.core import TICK_US, Core, Setup
-from edge.errors import BatchError, ConfigError, SourceError, SpoolError
+from edge.errors import ConfigError, SourceError, SpoolError
 from edge.recording import Recorder
 from edge.signals.catalogue import load_catalogue
 from edge.telemetry.batch import Item
@@ -85,12 +85,7 @@ class Agent:
         setup = make_setup(config)
         boot = secrets.token_hex(8)
         restored = self.spool.get_state()
-        try:
-            self.core = Core(setup, boot, restored)
-        except BatchError as error:
-            log.warning("the estimator's memory is of no use (%s); starting afresh", error)
-            restored = None
-            self.core = Core(setup, boot)
+        self.core = Core(setup, boot, restored)
         self.recorder = Recorder(record, [c.name for c in config.can]) if record else None
         if self.recorder:
             self.recorder.start(boot, restored)
@@ -98,6 +93,7 @@ class Agent:
         self.uplink = Uplink(config.mqtt, config.operator, config.bus, boot, __version__, self.spool.path)
         self.unspooled: list[Item] = []
         self.dropped_unspooled = 0
+        self._disk_refused = False
         self.waiting = 0  # what was still in the spool at the end
         self._wall_offset_ms: int | None = None
         self._loss: dict[str, int] = {}
@@ -179,8 +175,11 @@ class Agent:
         try:
             self.spool.append(self.unspooled)
             self.unspooled = []
+            self._disk_refused = False
         except SpoolError as error:
-            log.error("%s; %d items wait in memory", error, len(self.unspooled))
+            if not self._disk_refused:  # said once, not ten times a second
+                log.error("%s; what is sealed waits in memory", error)
+            self._disk_refused = True
             excess = max(len(self.unspooled) - MAX_UNSPOOLED, 0)
             self.dropped_unspooled += excess
             del self.unspooled[:excess]

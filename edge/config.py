@@ -219,7 +219,7 @@ class _Reader:
         kind = kinds[0]
         if hasattr(kind, "__dataclass_fields__"):
             return self.section(kind, value, place)
-        wanted = {Path: str, float: (int, float)}.get(kind, kind)
+        wanted: Any = {Path: str, float: (int, float)}.get(kind, kind)
         if not isinstance(value, wanted) or isinstance(value, bool):
             self.wrong(place, f"must be a {_TYPE_NAMES[kind]}, not {value!r}")
             return None

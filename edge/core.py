@@ -22,6 +22,7 @@ from edge.battery.estimator import PackEstimator
 from edge.battery.model import CellModel
 from edge.can.decoder import Counts, Decoder, LatestTable
 from edge.can.frames import Frames
+from edge.errors import CellModelError
 from edge.signals.catalogue import Catalogue, Signal
 from edge.telemetry.batch import BatchBuilder, Column, Item, Schema
 
@@ -35,6 +36,7 @@ BMS_SOC = f"{PACK}.StateOfCharge.Displayed"
 ESTIMATE_QUANTUM_PCT = 0.01
 ESTIMATE_RATE_US = 1_000_000
 CELL_ESTIMATE_RATE_US = 10_000_000
+OFF_SOC_SD = 0.05  # what may have been charged or used while the agent was off
 BMS_SOC_SD = (
     0.10  # how far we trust a BMS's own figure as a first guess: 1 sd of the 5 to 15 % seen on the road
 )
@@ -60,10 +62,7 @@ class Setup:
 class Core:
     """One bus, from frames to batches.
 
-    Raises
-    ------
-    BatchError
-        The restored state is not one of ours.
+    Restored state that is of another pack is refused and counted in the ledger.
     """
 
     def __init__(self, setup: Setup, boot: str, restored: bytes | None = None) -> None:
@@ -132,6 +131,7 @@ class Core:
         return {
             "can": {c.name: self.counts.of_channel(c.number) for c in channels},
             "lost": dict(self._loss),
+            "memory_refused": self.battery.memory_refused,
         }
 
     def snapshot(self) -> dict[str, Any]:
@@ -169,8 +169,7 @@ class _Sampler:
         self.heartbeat_us = np.array([round(s.heartbeat_s * 1e6) for s in signals], dtype=np.int64)
         self.timeout_us = np.array([timeouts[s.channel, s.message] * 1000 for s in signals], dtype=np.int64)
         self.deadband = np.array([s.deadband for s in signals])
-        self.scale = np.array([s.sign * slot.scale for s, slot in zip(signals, slots, strict=True)])
-        self.sign = np.array([float(s.sign) for s in signals])
+        self.factor = np.array([s.factor for s in signals])
         n = len(signals)
         self.validity = np.full(n, NEVER, dtype=np.int64)
         self.sent_value = np.zeros(n)
@@ -183,8 +182,8 @@ class _Sampler:
                 path=s.path,
                 unit=s.unit,
                 encoding="bits" if slot.is_float else "raw",
-                scale=s.sign * slot.scale,
-                offset=s.sign * slot.offset,
+                scale=s.factor * slot.scale,
+                offset=s.factor * slot.offset,
                 source=source[i],
             )
             for i, (s, slot) in enumerate(zip(signals, slots, strict=True))
@@ -218,7 +217,7 @@ class _Sampler:
 
     def snapshot(self, latest: LatestTable) -> dict[str, Any]:
         """Every valid signal but the single cells and their temperatures."""
-        value = latest.value[self.slots] * self.sign
+        value = latest.value[self.slots] * self.factor
         return {
             s.path: _short(value[i])
             for i, s in enumerate(self.signals)
@@ -243,10 +242,13 @@ class _Battery:
         self.strings = sorted({s.string or 1 for s in cells})
         currents = by_role.get("string_current") or by_role.get("pack_current", [])
         currents = sorted(currents, key=lambda s: s.string or 1)
-        slot = lambda s: decoder.slot(s.channel, s.message, s.signal)  # noqa: E731
+
+        def slot(signal: Signal) -> int:
+            return decoder.slot(signal.channel, signal.message, signal.signal)
+
         self.cell_slots = np.array([slot(s) for s in cells], dtype=np.int64)
         self.current_slots = np.array([slot(s) for s in currents], dtype=np.int64)
-        self.current_signs = np.array([float(s.sign) for s in currents])
+        self.current_signs = np.array([s.factor for s in currents])
         self.current_timeouts_us = np.array([timeouts[s.channel, s.message] * 1000 for s in currents])
         self.shared_current = len(currents) == 1 and len(self.strings) > 1
         self.temp_slots = np.array([slot(s) for s in temps], dtype=np.int64)
@@ -257,6 +259,7 @@ class _Battery:
         self.bms_soc = bms[0] if bms else None
         self.bms_slot = slot(bms[0]) if bms else -1
         self.bms_fraction = math.nan
+        self.memory_refused = 0
         self._next_pack_us = 0
         self._next_cells_us = 0
         self._pack: Any = None
@@ -308,19 +311,25 @@ class _Battery:
         soc, sd = self.setup.initial_soc, 0.05
         if soc is None and not math.isnan(self.bms_fraction):
             soc, sd = min(max(self.bms_fraction, 0.0), 1.0), BMS_SOC_SD
-        cell = self.setup.cell
-        if self.setup.capacity_ah:
-            cell = cell.with_capacity(self.setup.capacity_ah)
         self.estimator = PackEstimator(
-            cell,
+            self.setup.cell,
             self.string_of_cell,
             initial_soc=soc,
             initial_soc_sd=sd if soc is not None else None,
             parallel=self.setup.parallel,
+            capacity_ah=self.setup.capacity_ah,
         )
         if self.restored:
-            self.estimator.load(self.restored)
+            self._restore(self.estimator, self.restored)
         return True
+
+    def _restore(self, estimator: PackEstimator, memory: bytes) -> None:
+        """Go on where the boot before stopped; what happened in between is not known."""
+        try:
+            estimator.load(memory)
+            estimator.widen(OFF_SOC_SD)
+        except CellModelError:
+            self.memory_refused = 1  # another pack or cell model: the fresh estimator goes on, counted
 
     def _temperatures(self, latest: LatestTable) -> FloatArray:
         if not len(self.temp_slots):

@@ -270,8 +270,7 @@ def _capacity(columns: dict[str, FloatArray]) -> float:
 
 def _measured(path: Path) -> dict[str, FloatArray]:
     try:
-        opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
-        with opened as file:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise ScenarioError(f"{path}: cannot be read: {error}") from None

@@ -128,7 +128,7 @@ def _write(path: Path, run: SocRun) -> None:
             columns = [run.time_s, run.soc, run.soc_sd, *([] if run.truth is None else [run.truth])]
             for row in zip(*(c.tolist() for c in columns), strict=True):
                 writer.writerow([f"{row[0]:.3f}", *("" if math.isnan(v) else f"{v:.6f}" for v in row[1:])])
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise DataError(f"{path}: cannot be written: {error.strerror}") from None

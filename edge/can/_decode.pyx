@@ -169,7 +169,7 @@ def decode(
     `fallback`. Returns (number of events, number of fallback frames).
     """
     cdef Py_ssize_t n, events = 0, left = 0
-    cdef int m, i, k, r, present, matched_muxes, unmatched
+    cdef int m, i, k, r, unmatched
     cdef int64_t key, pgn
     cdef const Frame* f
     cdef const Message* message
@@ -209,7 +209,6 @@ def decode(
                 counts[f.channel, BAD_CHECKSUM] += 1
                 continue
             # First find everything, then apply: a frame is decoded entirely or not at all.
-            present = 0
             unmatched = 0
             for i in range(message.count):
                 k = message.first + i

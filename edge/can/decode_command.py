@@ -189,7 +189,8 @@ def decode(
             progress = stack.enter_context(_progress(quiet=writer is not None and part is None))
             task = progress.add_task("decode", frames=0)
             rows = decode_logs(list(logs), list(dbcs), j1939, raw_choices)
-            for n, (t, channel, frame_id, decoded, counts) in enumerate(rows):
+            for n, (t, channel, frame_id, decoded, so_far) in enumerate(rows):
+                counts = so_far
                 for one in decoded if writer else ():
                     assert writer is not None
                     writer.write(t, channel, frame_id, one)

@@ -11,7 +11,7 @@ import importlib.util
 import io
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -86,7 +86,7 @@ class Log:
         buffer, used = np.zeros(CHUNK, FRAME), 0
         trouble: Exception | None = None
         with ExitStack() as stack:
-            reader = iter(())
+            reader: Iterator[can.Message] = iter(())
             try:
                 reader = stack.enter_context(_Reading(self.path, self._open))
             except LogError:
@@ -168,13 +168,13 @@ def _plain(path: Path) -> IO[bytes]:
     magic = file.read(4)
     file.seek(0)
     if magic[:2] == b"\x1f\x8b":
-        return gzip.open(file)  # type: ignore[return-value]
+        return gzip.open(file)
     if magic == b"\x28\xb5\x2f\xfd":
         return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file))  # type: ignore[arg-type]
     return file
 
 
-class _Reading:
+class _Reading(AbstractContextManager[Iterator[can.Message]]):
     """An open reader; a compressed log is first unpacked into a temporary file."""
 
     def __init__(self, path: Path, opener: Opener) -> None:

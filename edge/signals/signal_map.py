@@ -23,7 +23,23 @@ from edge.signals.vss import conversion, paths_for
 
 # What the rest of Ayaz takes a signal for: one of each, one per string, or one per string and index.
 SINGLE_ROLES = frozenset(
-    ["pack_current", "pack_voltage", "bms_soc", "bms_state", "contactors", "insulation", "speed", "odometer", "ambient_temp", "hvac_power", "aux_power", "heater_power", "motor_torque", "motor_speed", "charger_state"]
+    [
+        "pack_current",
+        "pack_voltage",
+        "bms_soc",
+        "bms_state",
+        "contactors",
+        "insulation",
+        "speed",
+        "odometer",
+        "ambient_temp",
+        "hvac_power",
+        "aux_power",
+        "heater_power",
+        "motor_torque",
+        "motor_speed",
+        "charger_state",
+    ]
 )
 STRING_ROLES = frozenset({"string_current", "string_voltage"})
 CELL_ROLES = frozenset({"cell_voltage", "cell_temp"})
@@ -260,6 +276,7 @@ class _Entry:
     def _common(self) -> Signal:
         """What all signals of a pattern share."""
         window = self.entry.get("window")
+        number = {key: float(self.entry.get(key, default)) for key, default in NUMBER_KEYS.items()}
         return Signal(
             channel=self.reader.channel,
             message="",
@@ -269,7 +286,9 @@ class _Entry:
             sign=self.entry.get("sign", 1),
             role=self.entry.get("role"),
             window=(float(window[0]), float(window[1])) if window else None,
-            **{key: float(self.entry.get(key, default)) for key, default in NUMBER_KEYS.items()},
+            rate_s=number["rate_s"],
+            deadband=number["deadband"],
+            heartbeat_s=number["heartbeat_s"],
         )
 
     def _filled(self, numbers: Mapping[str, int]) -> dict[str, str]:

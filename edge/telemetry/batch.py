@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -42,13 +42,12 @@ from edge.errors import BatchError
 VERSION = 1
 MAX_COMPRESSED = 64 * 1024
 MAX_PLAIN = 16 * 1024 * 1024
-SPLIT_PLAIN = 256 * 1024  # an estimate of JSON bytes at which a batch is split, well under 64 KiB packed
 BITS = 1 << 53
 ZSTD_LEVEL = 9
 
 Encoding = Literal["raw", "quantum", "bits", "validity"]
 Kind = Literal["batch", "schema", "event"]
-Name = str
+T = TypeVar("T", "Batch", "SchemaPayload", "Ack")
 IntArray = npt.NDArray[np.int64]
 
 
@@ -124,7 +123,9 @@ class Schema:
     @property
     def hash(self) -> str:
         """16 hex digits over the columns' canonical JSON."""
-        return hashlib.sha256(msgspec.json.encode(self.columns, order="deterministic")).hexdigest()[:16]
+        # Decoded and encoded again, so that an offset of -10 and one of -10.0 are the same.
+        columns = msgspec.json.decode(msgspec.json.encode(self.columns), type=tuple[Column, ...])
+        return hashlib.sha256(msgspec.json.encode(columns, order="deterministic")).hexdigest()[:16]
 
     def to_item(self, operator: str, bus: str, boot: str, seq: int) -> Item:
         """The schema as a sealed item."""
@@ -153,48 +154,48 @@ class BatchBuilder:
 
         Almost always one; as many as keep each payload within 64 KiB.
         """
-        groups = _groups(self._times)
-        items = []
-        for columns in groups:
-            payload = {
-                "v": VERSION,
-                "bus": self._bus,
-                "boot": self._boot,
-                "seq": seq + len(items),
-                "t0_ms": t0_ms,
-                "wall0_ms": wall0_ms,
-                "clock": clock,
-                "schema": self._hash,
-                "ledger": ledger,
-                "s": {str(c): self._column(c, t0_ms) for c in columns},
-            }
-            items.append(
-                Item("batch", self._operator, self._bus, self._boot, seq + len(items), pack(payload), "batch")
-            )
+        parts = [(c, self._times[c], self._values[c]) for c in sorted(self._times)]
         self._times, self._values = {}, {}
+        head = {
+            "v": VERSION,
+            "bus": self._bus,
+            "boot": self._boot,
+            "t0_ms": t0_ms,
+            "wall0_ms": wall0_ms,
+            "clock": clock,
+            "schema": self._hash,
+            "ledger": ledger,
+        }
+        items: list[Item] = []
+        waiting = [parts] if parts else []
+        while waiting:
+            part = waiting.pop(0)
+            number = seq + len(items)
+            columns = {str(c): self._coded(c, t, v, t0_ms) for c, t, v in part}
+            packed = _packed(head | {"seq": number, "s": columns})
+            if len(packed) > MAX_COMPRESSED:
+                waiting[:0] = _halves(part)
+            else:
+                items.append(Item("batch", self._operator, self._bus, self._boot, number, packed, "batch"))
         return items
 
-    def _column(self, column: int, t0_ms: int) -> list[list[Any]]:
-        values: list[Any] = self._values[column]
-        if self._text[column] or any(abs(v) >= BITS for v in values):
-            coded: list[Any] = [str(v) for v in values]
-        else:
-            coded = _deltas(values, 0)
-        return [_deltas(self._times[column], t0_ms), coded]
+    def _coded(self, column: int, times: list[int], values: list[int], t0_ms: int) -> list[list[Any]]:
+        exact = self._text[column] or any(abs(v) >= BITS for v in values)
+        return [_deltas(times, t0_ms), [str(v) for v in values] if exact else _deltas(values, 0)]
 
 
-def _groups(times: dict[int, list[int]]) -> list[list[int]]:
-    """Columns in order, in groups of a bounded number of samples."""
-    groups: list[list[int]] = []
-    room = 0
-    for column in sorted(times):
-        need = 24 + 12 * len(times[column])
-        if not groups or need > room:
-            groups.append([])
-            room = SPLIT_PLAIN
-        groups[-1].append(column)
-        room -= need
-    return groups
+_Part = list[tuple[int, list[int], list[int]]]
+
+
+def _halves(part: _Part) -> list[_Part]:
+    """Half of the columns each; of a single column, half of its samples."""
+    if len(part) > 1:
+        return [part[: len(part) // 2], part[len(part) // 2 :]]
+    column, times, values = part[0]
+    if len(times) < 2:
+        raise BatchError("what surrounds the samples (the ledger?) is over 64 KiB by itself")
+    half = len(times) // 2
+    return [[(column, times[:half], values[:half])], [(column, times[half:], values[half:])]]
 
 
 def _deltas(values: list[int], first: int) -> list[int]:
@@ -232,12 +233,15 @@ def pack(payload: Any) -> bytes:
     BatchError
         The result would be over 64 KiB.
     """
-    packed = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(
-        msgspec.json.encode(payload, order="sorted")
-    )
+    packed = _packed(payload)
     if len(packed) > MAX_COMPRESSED:
         raise BatchError(f"a sealed item of {len(packed)} bytes is over {MAX_COMPRESSED}")
     return packed
+
+
+def _packed(payload: Any) -> bytes:
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True)
+    return compressor.compress(msgspec.json.encode(payload, order="sorted"))
 
 
 def unpack(payload: bytes) -> bytes:
@@ -331,7 +335,7 @@ def decode_ack(payload: bytes) -> Ack:
     return ack
 
 
-def _decoded(plain: bytes, kind: type[Any]) -> Any:
+def _decoded(plain: bytes, kind: type[T]) -> T:
     try:
         value = msgspec.json.decode(plain, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -48,7 +48,7 @@ class Spool:
         if owner:
             self._lock = _locked(path)
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
             self._db.execute("PRAGMA synchronous=FULL")
             if owner:
                 self._db.execute("PRAGMA page_size=1024")
@@ -56,6 +56,7 @@ class Spool:
                 self._db.executescript(SCHEMA)
             self._db.execute("SELECT count(*) FROM item").fetchone()
         except sqlite3.Error as error:
+            self.close()
             raise SpoolError(f"{path}: cannot be opened: {error}; move it away to begin a new one") from None
 
     def append(self, items: Sequence[Item]) -> None:
@@ -67,7 +68,7 @@ class Spool:
             The disk refused, or the spool is full (`max_bytes`): nothing was written.
         """
         rows = [(i.operator, i.bus, i.boot, i.seq, i.kind, i.topic_leaf, i.payload) for i in items]
-        if self.bytes() + sum(len(i.payload) for i in items) > self.max_bytes:
+        if self.size_bytes() + sum(len(i.payload) for i in items) > self.max_bytes:
             raise SpoolError(
                 f"{self.path}: full ({self.max_bytes / 1e6:.0f} MB); the depot must acknowledge first"
             )
@@ -114,7 +115,7 @@ class Spool:
         """How many items wait."""
         return int(self._ask("SELECT count(*) FROM item")[0][0])
 
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """How many bytes of payload wait."""
         return int(self._ask("SELECT coalesce(sum(length(payload)), 0) FROM item")[0][0])
 

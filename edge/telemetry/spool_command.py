@@ -52,7 +52,7 @@ def status(path: Path, as_json: bool) -> None:
     Example:  ayaz spool status --json
     """
     with _opened(path) as opened:
-        boots, items, size = opened.boots(), opened.count(), opened.bytes()
+        boots, items, size = opened.boots(), opened.count(), opened.size_bytes()
     if as_json:
         print(json.dumps({"items": items, "bytes": size, "boots": boots}))
         return

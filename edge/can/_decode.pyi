@@ -1,0 +1,3 @@
+from typing import Any
+
+def decode(*arguments: Any) -> tuple[int, int]: ...
