@@ -6,6 +6,7 @@ Every number is read from the store; the page refreshes itself once a second (pl
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def power_kw(state: dict[str, Any]) -> float | None:
     return None if volts is None or amps is None else volts * amps / 1000
 
 
-FACTS = (
+FACTS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("Power", lambda s: text(power_kw(s), 0, "kW")),
     ("Battery", lambda s: text(number(s, f"{PACK}.Temperature.Average"), 0, "°C")),
     ("Outside", lambda s: text(number(s, "Vehicle.Exterior.AirTemperature"), 0, "°C")),

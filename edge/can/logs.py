@@ -162,7 +162,7 @@ def _opener(path: Path) -> Opener:
     return found
 
 
-def _plain(path: Path) -> IO[bytes]:
+def _plain(path: Path) -> IO[bytes] | io.BufferedIOBase:
     """The file's bytes, uncompressed."""
     file = path.open("rb")
     magic = file.read(4)
@@ -170,7 +170,7 @@ def _plain(path: Path) -> IO[bytes]:
     if magic[:2] == b"\x1f\x8b":
         return gzip.open(file)
     if magic == b"\x28\xb5\x2f\xfd":
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file))  # type: ignore[arg-type]
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file))
     return file
 
 
