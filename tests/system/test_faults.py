@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -96,17 +95,15 @@ def test_agent_killed_again_and_again_loses_nothing_that_it_sealed(tmp_path: Pat
         "threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()\n"
         f"Agent(load(Path({str(path)!r}))).run(stop)\n"
     )
+    command = [sys.executable, "-c", script]
     for _ in range(KILLS):
-        process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
-        time.sleep(rng.uniform(1.5, 4))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
-    time.sleep(4)
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    process.stdin.flush()
-    assert process.wait(20) == 0
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+            time.sleep(rng.uniform(1.5, 4))
+            process.kill()
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        time.sleep(4)
+        process.communicate(b"\n", timeout=20)
+    assert process.returncode == 0
     time.sleep(1)
     report = store.verify()
     assert len(report) >= 2, json.dumps(report)
