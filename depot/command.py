@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import threading
+import time
 from typing import Protocol
 
 import click
@@ -59,22 +60,30 @@ def _serve(store: Store, subscriber: Subscriber, host: str, port: int, ready: _F
             raise StoreError(
                 f"the page cannot have {host}:{port}: {error.strerror}; choose another with --port"
             ) from None
-    from nicegui import app, ui
+    import uvicorn
+    from fastapi import FastAPI
+    from nicegui import ui
 
     from depot.page import add_pages
 
     add_pages(store)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    ui.run_with(app, title="Ayaz", favicon="❄️", show_welcome_message=False)
+    # Not ui.run: that one returns at once in a process that multiprocessing started.
+    server = uvicorn.Server(
+        uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+    )
 
-    def started() -> None:
+    def conduct() -> None:
         subscriber.connected.wait(10)
+        while not server.started and not server.should_exit:
+            time.sleep(0.05)
         ready.set()
         stop.wait()
-        app.shutdown()
+        server.should_exit = True
 
-    app.on_startup(lambda: threading.Thread(target=started, daemon=True).start())
-    ui.run(
-        host=host, port=port, reload=False, show=False, title="Ayaz", favicon="❄️", show_welcome_message=False
-    )
+    threading.Thread(target=conduct, daemon=True).start()
+    server.run()
 
 
 @click.group(invoke_without_command=True)
