@@ -10,6 +10,7 @@ import logging
 import tempfile
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +18,17 @@ from typing import Any
 from edge.errors import BrokerError
 
 START_S = 15.0
+
+
+class _SteadyDict(dict[str, Any]):
+    """amqtt walks through its subscriptions with awaits between, while other clients subscribe: its walks
+    get a snapshot, or a new client would break another's connection."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(super().__iter__()))
+
+    def items(self) -> Any:
+        return tuple(super().items())
 
 
 class EmbeddedBroker:
@@ -80,4 +92,5 @@ class EmbeddedBroker:
                     },
                 }
                 self._broker = Broker(config, loop=self._loop)
+                self._broker._subscriptions = _SteadyDict()
                 await self._broker.start()

@@ -29,6 +29,7 @@ LAG_OHM = np.array([0.03e-3, 0.05e-3])
 LAG_S = np.array([25.0, 450.0])
 LAG_EA = 25_000.0
 PLAY_WIDTH = 0.03  # of SoC: how far the current must run before the other branch is reached
+NEWTON_STEPS = 4
 HEAT_J_PER_K = 5_200.0  # one 280 Ah cell, about 5.3 kg
 TO_COOLANT_W_PER_K = 1.2
 
@@ -63,7 +64,9 @@ class Battery:
         kelvin = float(self.temp_degc.mean()) + KELVIN
         faster = np.exp(-(1 / kelvin - 1 / (25 + KELVIN)) / GAS * np.array([OHMIC_EA, EXCHANGE_EA, LAG_EA]))
         ohmic = OHMIC_OHM / faster[0] * self.spread
-        self._share(power_w, ohmic.sum(axis=1))
+        exchange_a = 2 * EXCHANGE_A * faster[1] / self.spread
+        thermal_v = 2 * GAS * kelvin / FARADAY
+        self._share(power_w, ohmic, exchange_a, thermal_v)
         current = np.broadcast_to(self.string_a[:, None], self.soc.shape)
         moved = current * dt_s / (3600 * self.capacity_ah)
         self.soc = np.clip(self.soc - moved, 1e-4, 1 - 1e-4)
@@ -71,21 +74,27 @@ class Battery:
         for k in (0, 1):
             a = np.exp(-dt_s * faster[2] / LAG_S[k])
             self.lag_v[k] = a * self.lag_v[k] + (1 - a) * LAG_OHM[k] / faster[2] * self.spread * current
-        kinetic = (
-            2 * GAS * kelvin / FARADAY * np.arcsinh(current / (2 * EXCHANGE_A * faster[1] / self.spread))
-        )
-        over = ohmic * current + kinetic + self.lag_v.sum(axis=0)
+        over = ohmic * current + thermal_v * np.arcsinh(current / exchange_a) + self.lag_v.sum(axis=0)
         self.cell_v = self._open_circuit() - over
         heat = over * current
         self.heat_w = float(heat.sum())
         self.temp_degc += dt_s / HEAT_J_PER_K * (heat - TO_COOLANT_W_PER_K * (self.temp_degc - coolant_degc))
 
-    def _share(self, power_w: float, ohm: FloatArray) -> None:
-        """Strings in parallel: one voltage, currents by what each string would give at none."""
-        volts = self.cell_v.sum(axis=1) + ohm * self.string_a  # behind the ohmic part
-        current = power_w / float(self.cell_v.sum(axis=1).mean())
-        bus_v = (np.sum(volts / ohm) - current) / np.sum(1 / ohm)
-        self.string_a = (volts - bus_v) / ohm
+    def _share(self, power_w: float, ohmic: FloatArray, exchange_a: FloatArray, thermal_v: float) -> None:
+        """Strings in parallel have one voltage: their currents by Newton's method, from the last step's."""
+        slow_v = (self._open_circuit() - self.lag_v.sum(axis=0)).sum(
+            axis=1
+        )  # what no current changes at once
+        amps = self.string_a
+        bus_v = float(self.cell_v.sum(axis=1).mean())
+        for _ in range(NEWTON_STEPS):
+            column = amps[:, None]
+            over = (ohmic * column + thermal_v * np.arcsinh(column / exchange_a)).sum(axis=1)
+            slope = (ohmic + thermal_v / np.hypot(column, exchange_a)).sum(axis=1)
+            behind = slow_v - over + slope * amps
+            bus_v = float((np.sum(behind / slope) - power_w / bus_v) / np.sum(1 / slope))
+            amps = (behind - bus_v) / slope
+        self.string_a = amps
 
     def _open_circuit(self) -> FloatArray:
         low, high = (

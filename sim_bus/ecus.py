@@ -20,6 +20,7 @@ from edge.errors import ScenarioError
 
 CHANNELS = ("bms", "inverter", "vehicle")
 Values = Mapping[str, float]
+_Frame = tuple[int, int, int, int, bytes]  # time_us, channel, id, flags, data
 
 
 @dataclass
@@ -101,6 +102,7 @@ class Ecus:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._schedule: list[_Due] = []
+        self._later: list[_Frame] = []  # packets of a BAM whose time has not come
         self._page = dict.fromkeys(("V1", "V2", "T1", "T2"), 0)
         for channel, name in enumerate(CHANNELS):
             with resources.as_file(resources.files("dbc") / f"{name}.dbc") as path:
@@ -151,15 +153,17 @@ class Ecus:
 
     def frames(self, until_us: int, readings: Readings) -> Frames:
         """Every frame due before `until_us`, in order of time."""
-        out: list[tuple[int, int, int, int, bytes]] = []
+        out, self._later = self._later, []
         for due in self._schedule:
             while due.next_us < until_us:
                 self._send(due, readings, out)
                 due.next_us += due.period_us
         out.sort(key=lambda frame: frame[:2])
-        return _as_frames(out)
+        now = sum(frame[0] < until_us for frame in out)
+        self._later = out[now:]
+        return _as_frames(out[:now])
 
-    def _send(self, due: _Due, readings: Readings, out: list[tuple[int, int, int, int, bytes]]) -> None:
+    def _send(self, due: _Due, readings: Readings, out: list[_Frame]) -> None:
         values = due.build(readings)
         if values is None:
             return
@@ -206,7 +210,7 @@ def _plain(packer: Packer) -> Callable[[Readings], Values | None]:
     return build
 
 
-def _as_frames(out: Sequence[tuple[int, int, int, int, bytes]]) -> Frames:
+def _as_frames(out: Sequence[_Frame]) -> Frames:
     frames = np.zeros(len(out), FRAME)
     for frame, (time_us, channel, frame_id, flags, data) in zip(frames, out, strict=True):
         frame["time_us"], frame["channel"], frame["id"], frame["flags"] = time_us, channel, frame_id, flags
