@@ -30,6 +30,7 @@ STYLE = """
   body { font-family: Inter, system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
   .ayaz-card { border-radius: 14px; min-width: 300px; flex: 1 1 320px; max-width: 520px; transition: transform .1s; }
   .ayaz-card:hover { transform: translateY(-2px); }
+  .ayaz-alone .ayaz-card { max-width: none; }
   .ayaz-soc { font-size: 3.6rem; font-weight: 700; line-height: 1; font-variant-numeric: tabular-nums; }
   .ayaz-number { font-size: 1.15rem; font-weight: 600; font-variant-numeric: tabular-nums; }
   .ayaz-label { font-size: .75rem; opacity: .65; text-transform: uppercase; letter-spacing: .05em; }
@@ -176,6 +177,11 @@ def fleet_page(store: Store) -> None:
     ui.timer(1.0, refresh)
 
 
+def held(at: Any, times: Any, values: Any) -> Any:
+    """The values at other times: each holds until the next (samples are sent on change)."""
+    return values[np.clip(np.searchsorted(times, at, side="right") - 1, 0, None)]
+
+
 def thinned(times: Any, values: Any) -> list[list[float]]:
     """Points for a plot, at most MAX_POINTS of them."""
     step = max(len(times) // MAX_POINTS, 1)
@@ -187,9 +193,9 @@ def chart(title: str, unit: str, series: list[dict[str, Any]], legend: bool = Tr
     return {
         "animation": False,
         "title": {"text": title, "left": 8, "top": 4, "textStyle": {"fontSize": 14, "color": "#94a3b8"}},
-        "legend": {"show": legend, "right": 8, "top": 4, "textStyle": {"color": "#94a3b8"}},
+        "legend": {"show": legend, "bottom": 4, "textStyle": {"color": "#94a3b8"}},
         "tooltip": {"trigger": "axis"},
-        "grid": {"left": 56, "right": 20, "top": 44, "bottom": 32},
+        "grid": {"left": 56, "right": 20, "top": 52, "bottom": 58 if legend else 32},
         "xAxis": {"type": "time", "axisLabel": {"color": "#94a3b8", "hideOverlap": True}},
         "yAxis": {
             "type": "value",
@@ -223,10 +229,11 @@ class _BusPlots:
     def __init__(self, store: Store, operator: str, bus: str) -> None:
         self.store, self.operator, self.bus = store, operator, bus
         self.minutes = 10
+        self.begin_ms = 0
         with (
             ui.grid()
             .classes("w-full gap-4")
-            .style("grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr))")
+            .style("grid-template-columns: repeat(auto-fit, minmax(min(100%, max(46%, 420px)), 1fr))")
         ):
             self.soc, self.power, self.temps = (self._plot() for _ in range(3))
             self.cells = self._plot(height=360)
@@ -236,6 +243,7 @@ class _BusPlots:
             return ui.echart({"series": []}).style(f"height:{height}px").classes("w-full")
 
     def refresh(self) -> None:
+        self.begin_ms = int(time.time() * 1000) - self.minutes * 60_000
         self._show(self.soc, self._soc())
         self._show(self.power, self._power())
         self._show(self.temps, self._temps())
@@ -247,13 +255,19 @@ class _BusPlots:
         plot.update()
 
     def _series(self, path: str) -> tuple[Any, Any]:
-        now = int(time.time() * 1000)
-        return self.store.series(self.operator, self.bus, path, now - self.minutes * 60_000, now + 60_000)
+        """Samples of the window shown; the last one is held until the bus's last batch."""
+        t, values = self.store.series(self.operator, self.bus, path, self.begin_ms, self.begin_ms + (1 << 40))
+        if path == SOC or not len(t):
+            return t, values
+        t_end, _ = self._series(SOC)
+        if not len(t_end) or t_end[-1] <= t[-1]:
+            return t, values
+        return np.append(t, t_end[-1]), np.append(values, values[-1])
 
     def _soc(self) -> dict[str, Any]:
         t, soc = self._series(SOC)
         t_sd, sd = self._series(SOC_SD)
-        half = BAND_95 * np.interp(t, t_sd, sd) if len(t_sd) and len(t) else np.zeros(len(t))
+        half = BAND_95 * held(t, t_sd, sd) if len(t_sd) else np.zeros(len(t))
         hidden = {"opacity": 0}
         low, high = np.clip(soc - half, 0, 100), np.clip(soc + half, 0, 100)
         band = {"stack": "band", "silent": True, "lineStyle": hidden, "tooltip": {"show": False}}
@@ -261,7 +275,7 @@ class _BusPlots:
             line("low", thinned(t, low), "#2563eb", **band),
             line("95 % band", thinned(t, high - low), "#2563eb", areaStyle={"color": "rgba(37,99,235,.22)"}, **band),
             line("Ayaz", thinned(t, soc), "#2563eb"),
-            line("BMS", thinned(*self._series(BMS_SOC)), "#ea580c", lineStyle={"type": "dashed"}),
+            line("BMS", thinned(*self._series(BMS_SOC)), "#ea580c", lineStyle={"type": "dashed"}, step="end"),
         ])  # fmt: skip
         options["legend"]["data"] = ["Ayaz", "95 % band", "BMS"]
         return options
@@ -269,11 +283,11 @@ class _BusPlots:
     def _power(self) -> dict[str, Any]:
         t, amps = self._series(CURRENT)
         t_v, volts = self._series(VOLTAGE)
-        kw = amps * np.interp(t, t_v, volts) / 1000 if len(t_v) and len(t) else np.zeros(len(t))
+        kw = amps * held(t, t_v, volts) / 1000 if len(t_v) else np.zeros(len(t))
         return chart(
             "Battery power (positive: discharging)",
             "kW",
-            [line("power", thinned(t, kw), "#16a34a")],
+            [line("power", thinned(t, kw), "#16a34a", step="end")],
             legend=False,
         )
 
@@ -316,7 +330,7 @@ def bus_page(store: Store, operator: str, bus: str) -> None:
     if (operator, bus) not in known:
         ui.label(f"No bus {operator}/{bus} has ever been heard.").classes("text-lg q-ma-md")
         return
-    with ui.row().classes("w-full items-stretch gap-4"):
+    with ui.row().classes("w-full items-stretch gap-4 ayaz-alone"):
         card = _Card(known[operator, bus])
     plots: _BusPlots
     with ui.row().classes("items-center gap-2"):

@@ -46,9 +46,12 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-@pytest.fixture
-def new_port() -> Callable[[], int]:
-    return free_port
+def eventually(check: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until it is so; fail where it never is."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 class Mosquitto:

@@ -17,6 +17,7 @@ from depot.subscriber import Subscriber
 from edge.agent import Agent
 from edge.config import load
 from sim_bus.command import run_simulation
+from tests.conftest import eventually
 
 pytestmark = pytest.mark.faults
 CAMPAIGN = os.environ.get("AYAZ_CAMPAIGN") == "1"
@@ -35,13 +36,6 @@ def write_config(folder: Path, broker: str) -> Path:
         f'[batch]\ninterval_s = 0.5\n[mqtt]\nbroker = "{broker}"\n'
     )
     return path
-
-
-def eventually(check: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_broker_away_at_start_and_killed_later(tmp_path: Path, mosquitto: Any) -> None:
