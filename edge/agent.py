@@ -13,9 +13,9 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import numpy as np
@@ -26,7 +26,7 @@ from edge.can.frames import FRAME, Frames
 from edge.can.sources import Source, open_source
 from edge.config import Config, load
 from edge.core import TICK_US, Core, Setup
-from edge.errors import ConfigError, SourceError, SpoolError
+from edge.errors import AyazError, ConfigError, SourceError, SpoolError
 from edge.recording import Recorder
 from edge.signals.catalogue import load_catalogue
 from edge.telemetry.batch import Item
@@ -34,6 +34,7 @@ from edge.telemetry.spool import Spool
 from edge.telemetry.uplink import Uplink
 
 log = logging.getLogger("ayaz")
+T = TypeVar("T")
 
 IDLE_S = 0.005
 CLOCK_EVERY_S = 10.0
@@ -48,10 +49,16 @@ def make_setup(config: Config) -> Setup:
 
     Raises
     ------
-    DatabaseError, SignalMapError, CellModelError, ConfigError
+    ConfigError
+        Every mistake of the DBCs, the signal maps and the cell model.
     """
-    catalogue = load_catalogue([(c.name, _beside(config, c.dbc)) for c in config.can])
-    cell = load_cell(_beside(config, config.battery.cell))
+    problems: list[str] = []
+    catalogue = _or_problem(
+        lambda: load_catalogue([(c.name, _beside(config, c.dbc)) for c in config.can]), problems
+    )
+    cell = _or_problem(lambda: load_cell(_beside(config, config.battery.cell)), problems)
+    if catalogue is None or cell is None:
+        raise ConfigError(problems)
     return Setup(
         operator=config.operator,
         bus=config.bus,
@@ -62,6 +69,14 @@ def make_setup(config: Config) -> Setup:
         initial_soc=config.battery.initial_soc,
         batch_interval_s=config.batch.interval_s,
     )
+
+
+def _or_problem(make: Callable[[], T], problems: list[str]) -> T | None:
+    try:
+        return make()
+    except AyazError as error:
+        problems += getattr(error, "problems", None) or [str(error)]
+        return None
 
 
 def _beside(config: Config, name: str) -> str | Path:

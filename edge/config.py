@@ -9,7 +9,7 @@ about a key. `load` reports every mistake at once, each as `FILE:LINE: what is w
 
     [[can]]                          # one per CAN channel
     name = "bms"
-    source = "socketcan:can0"        # python-can's interface:channel, or file:LOG
+    source = "socketcan:can0"        # python-can's interface:channel
     bitrate = 500000
     dbc = "bms"                      # one that we ship, or a path; its signal map lies beside it
 
