@@ -14,6 +14,8 @@ import json
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -183,10 +185,18 @@ class Store:
 
     def _quarantine(self, operator: str, bus: str, why: str, payload: bytes) -> None:
         row = (operator, bus, _now_ms(), why, payload[:65536])
-        with self._lock:
+        with self._writing():
             self._db.execute(
                 "INSERT INTO quarantine (operator, bus, received_ms, why, payload) VALUES (?,?,?,?,?)", row
             )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise StoreError(f"{self.path}: cannot be written: {error}") from None
 
     def put_live(
         self,
@@ -196,8 +206,14 @@ class Store:
         state: dict[str, Any] | None = None,
         status: dict[str, Any] | None = None,
     ) -> None:
-        """Keep the newest retained state or status of a bus."""
-        with self._lock:
+        """Keep the newest retained state or status of a bus.
+
+        Raises
+        ------
+        StoreError
+            The disk refused.
+        """
+        with self._writing():
             self._db.execute("INSERT OR IGNORE INTO live VALUES (?,?,'{}',0,'{}')", (operator, bus))
             if state is not None:
                 values = (json.dumps(state), int(state.get("t_ms", _now_ms())), operator, bus)

@@ -14,7 +14,6 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -22,8 +21,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from depot.store import Store
-from edge.errors import BrokerError, StoreError
+from edge.errors import StoreError
 from edge.telemetry.batch import encode_ack
+from edge.telemetry.broker_url import parse_broker
 
 log = logging.getLogger("ayaz.depot")
 
@@ -55,14 +55,7 @@ class Subscriber:
     """
 
     def __init__(self, broker: str, store: Store, version: int = 5) -> None:
-        parts = urlsplit(broker)
-        try:
-            port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
-        except ValueError:
-            port = 0
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not port:
-            raise BrokerError(f"{broker}: must be mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://...")
-        self._name, self._host, self._port = f"{parts.hostname}:{port}", parts.hostname, port
+        self._broker = parse_broker(broker)
         self._store = store
         self._queue: queue.Queue[tuple[str, bytes]] = queue.Queue(MAX_QUEUE)
         self._stop = threading.Event()
@@ -75,9 +68,9 @@ class Subscriber:
             protocol=MQTTProtocolVersion.MQTTv5 if version == 5 else MQTTProtocolVersion.MQTTv311,
             clean_session=None if version == 5 else False,
         )
-        if parts.username:
-            self._client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
-        if parts.scheme == "mqtts":
+        if self._broker.user:
+            self._client.username_pw_set(self._broker.user, self._broker.password)
+        if self._broker.tls:
             self._client.tls_set()
         self._client.reconnect_delay_set(1, 30)
         self._client.on_connect = self._on_connect
@@ -88,7 +81,7 @@ class Subscriber:
     def start(self) -> None:
         """Begin; the broker need not be there yet."""
         self._worker.start()
-        self._client.connect_async(self._host, self._port, 30)
+        self._client.connect_async(self._broker.host, self._broker.port, 30)
         self._client.loop_start()
 
     def stop(self) -> None:
@@ -102,9 +95,9 @@ class Subscriber:
         self, client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Properties | None
     ) -> None:
         if reason.is_failure:
-            log.error("broker %s refuses: %s", self._name, reason)
+            log.error("broker %s refuses: %s", self._broker, reason)
             return
-        log.info("connected to %s", self._name)
+        log.info("connected to %s", self._broker)
         leaves = ("batch", "schema/+", "event/+", "state", "status")
         client.subscribe([(f"ebus/v1/+/+/{leaf}", 1) for leaf in leaves])
         self.connected.set()
@@ -119,7 +112,7 @@ class Subscriber:
     ) -> None:
         self.connected.clear()
         if not self._stop.is_set():
-            log.warning("broker %s: %s; trying again", self._name, reason)
+            log.warning("broker %s: %s; trying again", self._broker, reason)
 
     def _work(self) -> None:
         owed: set[tuple[str, str]] = set()

@@ -31,9 +31,9 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from edge.errors import ConfigError
+from edge.errors import BrokerError, ConfigError
+from edge.telemetry.broker_url import parse_broker
 
 Rule = Callable[[Any], str | None]  # None when the value is good, else what it must be
 
@@ -60,11 +60,10 @@ def _source(value: str) -> str | None:
 
 def _broker(value: str) -> str | None:
     try:
-        parts = urlsplit(value)
-        good = parts.scheme in ("mqtt", "mqtts") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    return None if good else "must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"
+        parse_broker(value)
+    except BrokerError:
+        return "must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"
+    return None
 
 
 def _file(value: Path) -> str | None:

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -49,6 +49,9 @@ Encoding = Literal["raw", "quantum", "bits", "validity"]
 Kind = Literal["batch", "schema", "event"]
 T = TypeVar("T", "Batch", "SchemaPayload", "Ack")
 IntArray = npt.NDArray[np.int64]
+Seq = Annotated[int, msgspec.Meta(ge=1, lt=BITS)]
+Millis = Annotated[int, msgspec.Meta(ge=-BITS, le=BITS)]
+Delta = Annotated[int, msgspec.Meta(ge=-(1 << 40), le=1 << 40)]  # 16 MiB of them can't leave 64 bits
 
 
 class Column(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -70,7 +73,7 @@ class SchemaPayload(msgspec.Struct, frozen=True):
     v: int
     bus: str
     boot: str
-    seq: int
+    seq: Seq
     hash: str
     columns: tuple[Column, ...]
 
@@ -81,13 +84,13 @@ class Batch(msgspec.Struct, frozen=True):
     v: int
     bus: str
     boot: str
-    seq: int
-    t0_ms: int
-    wall0_ms: int
+    seq: Seq
+    t0_ms: Millis
+    wall0_ms: Millis
     clock: str
     schema: str
     ledger: dict[str, Any]
-    s: dict[str, tuple[list[int], list[int | str]]]
+    s: dict[str, tuple[list[Delta], list[int | str]]]
 
     def samples(self, column: int) -> tuple[IntArray, IntArray]:
         """Monotonic times in ms and raw values of one column, int64, shape (n,); empty where it has none.
@@ -342,6 +345,4 @@ def _decoded(plain: bytes, kind: type[T]) -> T:
         raise BatchError(f"not a {kind.__name__.lower()}: {error}") from None
     if value.v != VERSION:
         raise BatchError(f"version {value.v} is not one that we read; ours is {VERSION}")
-    if getattr(value, "seq", 1) < 1:
-        raise BatchError("seq begins at 1")
     return value

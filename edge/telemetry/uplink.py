@@ -21,7 +21,6 @@ import threading
 import time
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -30,6 +29,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import BatchError, BrokerError, SpoolError
 from edge.telemetry.batch import Item, decode_ack
+from edge.telemetry.broker_url import parse_broker
 from edge.telemetry.spool import Spool
 
 log = logging.getLogger("ayaz.uplink")
@@ -79,7 +79,8 @@ class Uplink:
         self._base = f"{TOPIC}/{operator}/{bus}"
         self._about = {"v": 1, "boot": boot, "version": version}
         self._spool_path = spool_path
-        self._tls = _tls_context(config)
+        self._broker = parse_broker(config.broker)
+        self._tls = _tls_context(config) if self._broker.tls else None
         self._password = _password(config)
         self._mqtt_version = config.version
         self._silent_closes = 0
@@ -158,12 +159,11 @@ class Uplink:
     def _connect(self) -> None:
         client = self._new_client()
         self._client = client
-        parts = urlsplit(self._config.broker)
-        port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        broker = self._broker
         try:
             client.connect_timeout = CONNECT_S
             client.connect(
-                parts.hostname or "", port, KEEPALIVE_S, clean_start=mqtt.MQTT_CLEAN_START_FIRST_ONLY
+                broker.host, broker.port, KEEPALIVE_S, clean_start=mqtt.MQTT_CLEAN_START_FIRST_ONLY
             )
         except (OSError, ValueError) as error:
             self._inbox.put(("down", f"cannot be reached: {error}"))
@@ -179,12 +179,9 @@ class Uplink:
             clean_session=None if five else True,
             reconnect_on_failure=False,
         )
-        parts = urlsplit(self._config.broker)
-        user = self._config.user or (unquote(parts.username) if parts.username else None)
+        user = self._config.user or self._broker.user
         if user:
-            client.username_pw_set(
-                user, self._password or (unquote(parts.password) if parts.password else None)
-            )
+            client.username_pw_set(user, self._password or self._broker.password)
         if self._tls:
             client.tls_set_context(self._tls)
         client.max_inflight_messages_set(WINDOW + 4)
@@ -220,9 +217,7 @@ class Uplink:
 
     def _greet(self, spool: Spool) -> None:
         """On each connection: who we are, and the schemas, before any batch."""
-        log.info(
-            "connected to %s (MQTT %s)", self._config.broker, "5" if self._mqtt_version == 5 else "3.1.1"
-        )
+        log.info("connected to %s (MQTT %s)", self._broker, "5" if self._mqtt_version == 5 else "3.1.1")
         self.connected = True
         self._silent_closes = 0
         self._publish("status", self._status(online=True), retain=True)
@@ -234,7 +229,7 @@ class Uplink:
     def _lost(self, why: str) -> None:
         if self._client is None:
             return
-        log.warning("broker %s: %s; trying again", self._config.broker, why)
+        log.warning("broker %s: %s; trying again", self._broker, why)
         if not self.connected and self._mqtt_version == 5 and "reached" not in why:
             self._silent_closes += 1
             if why == "version" or self._silent_closes >= 2:
@@ -309,9 +304,7 @@ class Uplink:
         return json.dumps(self._about | {"online": online}).encode()
 
 
-def _tls_context(config: Broker) -> ssl.SSLContext | None:
-    if urlsplit(config.broker).scheme != "mqtts":
-        return None
+def _tls_context(config: Broker) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=str(config.ca) if config.ca else None)
         if config.cert and config.key:
