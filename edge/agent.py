@@ -95,17 +95,18 @@ class Agent:
 
     def __init__(self, config: Config, record: Path | None = None) -> None:
         self.config = config
-        config.state_dir.mkdir(parents=True, exist_ok=True)
-        self.spool = Spool(config.state_dir / "spool.db", int(config.spool.max_mb * 1e6))
         setup = make_setup(config)
         boot = secrets.token_hex(8)
+        spool = config.state_dir / "spool.db"
+        self.uplink = Uplink(config.mqtt, config.operator, config.bus, boot, __version__, spool)
+        config.state_dir.mkdir(parents=True, exist_ok=True)
+        self.spool = Spool(spool, int(config.spool.max_mb * 1e6))
         restored = self.spool.get_state()
         self.core = Core(setup, boot, restored)
         self.recorder = Recorder(record, [c.name for c in config.can]) if record else None
         if self.recorder:
             self.recorder.start(boot, restored)
         self.inputs = [_Input(c.source, n, c.bitrate) for n, c in enumerate(config.can)]
-        self.uplink = Uplink(config.mqtt, config.operator, config.bus, boot, __version__, self.spool.path)
         self.unspooled: list[Item] = []
         self.dropped_unspooled = 0
         self._disk_refused = False

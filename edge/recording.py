@@ -114,7 +114,7 @@ def replay_recording(setup: Setup, log: Path, chunks: Iterator[Frames]) -> Itera
                 core.set_loss({str(k): int(v) for k, v in line["loss"].items()})
             else:
                 raise LogError(f"{where}: an input that this version does not know: {sorted(line)}")
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError) as error:
             raise LogError(f"{where}: not a line of a recording: {error!r}") from None
 
 

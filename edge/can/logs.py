@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-import io
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import can
 import numpy as np
@@ -60,6 +60,7 @@ TEXT: tuple[tuple[Callable[[str], bool], Opener], ...] = (
         lambda path: can.ASCReader(path, relative_timestamp=True),
     ),
 )
+_BROKEN_PACKING = (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
 KNOWN = "candump, ASC, BLF, TRC, python-can CSV and MF4"
 
 
@@ -87,8 +88,9 @@ class Log:
         trouble: Exception | None = None
         with ExitStack() as stack:
             reader: Iterator[can.Message] = iter(())
+            reading = _Reading(self.path, self._open)
             try:
-                reader = stack.enter_context(_Reading(self.path, self._open))
+                reader = stack.enter_context(reading)
             except LogError:
                 raise
             except Exception as error:  # python-can's readers raise almost anything on a broken file
@@ -108,6 +110,7 @@ class Log:
                     buffer, used = np.zeros(CHUNK, FRAME), 0
             if used:
                 yield buffer[:used]
+        trouble = reading.trouble or trouble
         if trouble is not None:
             what = (str(trouble).splitlines() or [type(trouble).__name__])[0]
             raise LogError(f"{self.path}: breaks off or is damaged: {what}") from None
@@ -146,12 +149,13 @@ def open_log(path: Path) -> Log:
 
 def _opener(path: Path) -> Opener:
     try:
-        with _plain(path) as file:
+        unpack = _packing(path)
+        with unpack() if unpack else path.open("rb") as file:
             head = file.read(4096)
+    except _BROKEN_PACKING as error:
+        raise LogError(f"{path}: damaged: {error}") from None
     except OSError as error:
         raise LogError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (EOFError, zstandard.ZstdError) as error:
-        raise LogError(f"{path}: damaged: {error}") from None
     text = head.decode("utf-8", "replace").lstrip("\ufeff")
     found = next((o for magic, o in BINARY if head.startswith(magic)), None)
     found = found or next((o for fits, o in TEXT if fits(text)), None)
@@ -162,40 +166,47 @@ def _opener(path: Path) -> Opener:
     return found
 
 
-def _plain(path: Path) -> IO[bytes] | io.BufferedIOBase:
-    """The file's bytes, uncompressed."""
-    file = path.open("rb")
-    magic = file.read(4)
-    file.seek(0)
+def _packing(path: Path) -> Callable[[], Any] | None:
+    """How to unpack the file; None where it is not packed."""
+    with path.open("rb") as file:
+        magic = file.read(4)
     if magic[:2] == b"\x1f\x8b":
-        return gzip.open(file)
+        return lambda: gzip.open(path)
     if magic == b"\x28\xb5\x2f\xfd":
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file))
-    return file
+        return lambda: zstandard.open(path, "rb")
+    return None
 
 
 class _Reading(AbstractContextManager[Iterator[can.Message]]):
-    """An open reader; a compressed log is first unpacked into a temporary file."""
+    """An open reader; a compressed log is first unpacked into a temporary file, as far as it goes.
+
+    `trouble` is why the unpacking ended early, if it did.
+    """
 
     def __init__(self, path: Path, opener: Opener) -> None:
         self._path, self._opener = path, opener
         self._stack = ExitStack()
+        self.trouble: Exception | None = None
 
     def __enter__(self) -> Iterator[can.Message]:
-        path = self._path
-        with _plain(path) as plain:
-            if plain.__class__ is not io.BufferedReader or isinstance(
-                getattr(plain, "raw", None), zstandard.ZstdDecompressionReader
-            ):
-                temporary = self._stack.enter_context(
-                    tempfile.NamedTemporaryFile(suffix=path.with_suffix("").suffix)
-                )
-                while block := plain.read(1 << 20):
-                    temporary.write(block)
-                temporary.flush()
-                path = Path(temporary.name)
-        reader: MessageReader = self._stack.enter_context(self._opener(path))
+        unpack = _packing(self._path)
+        with self._stack:  # closes what is open where the reader can't be made
+            path = self._unpacked(unpack) if unpack else self._path
+            reader: MessageReader = self._stack.enter_context(self._opener(path))
+            self._stack = self._stack.pop_all()
         return iter(reader)
+
+    def _unpacked(self, unpack: Callable[[], Any]) -> Path:
+        suffix = self._path.with_suffix("").suffix
+        temporary = self._stack.enter_context(tempfile.NamedTemporaryFile(suffix=suffix))  # noqa: SIM115
+        try:
+            with unpack() as plain:
+                while block := plain.read1(1 << 20) if hasattr(plain, "read1") else plain.read(1 << 20):
+                    temporary.write(block)
+        except _BROKEN_PACKING as error:
+            self.trouble = error
+        temporary.flush()
+        return Path(temporary.name)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
