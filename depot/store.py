@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from edge.errors import BatchError, StoreError
 from edge.telemetry.batch import Acknowledged, Column, decode_batch, decode_schema, physical
+from edge.telemetry.sqlite import transaction
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS batch (
@@ -107,7 +108,7 @@ class Store:
         schema = decode_schema(payload)
         if schema.bus != bus or leaf != f"schema/{schema.hash}":
             raise BatchError("the schema is of another bus, or on another topic")
-        with self._lock, _Transaction(self._db):
+        with self._lock, transaction(self._db):
             columns = msgspec.json.encode(schema.columns).decode()
             self._db.execute("INSERT OR IGNORE INTO schema VALUES (?, ?)", (schema.hash, columns))
             row = (operator, bus, schema.boot, schema.seq, "schema", None, None, None)
@@ -123,7 +124,7 @@ class Store:
                 return "parked"
             if any(int(n) >= len(columns) for n in batch.s):
                 raise BatchError("a column that its schema has not")
-            with _Transaction(self._db):
+            with transaction(self._db):
                 ledger = json.dumps(batch.ledger)
                 row = (operator, bus, batch.boot, batch.seq, "batch", batch.wall0_ms, batch.clock, ledger)
                 outcome = self._insert_item(row, payload)
@@ -305,19 +306,6 @@ class Store:
                 return self._db.execute(question, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: cannot be read: {error}") from None
-
-
-class _Transaction:
-    """BEGIN IMMEDIATE ... COMMIT, or ROLLBACK when anything goes wrong."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
 
 
 def _spans(keys: list[int]) -> Acknowledged:

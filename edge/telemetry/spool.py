@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from edge.errors import BatchError, SpoolError
 from edge.telemetry.batch import Item, Kind, unpack
+from edge.telemetry.sqlite import transaction
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS item (
@@ -73,7 +74,7 @@ class Spool:
                 f"{self.path}: full ({self.max_bytes / 1e6:.0f} MB); the depot must acknowledge first"
             )
         try:
-            with self._transaction():
+            with transaction(self._db):
                 self._db.executemany(
                     "INSERT INTO item (operator, bus, boot, seq, kind, leaf, payload) VALUES (?,?,?,?,?,?,?)",
                     rows,
@@ -101,7 +102,7 @@ class Spool:
         """
         gone = 0
         try:
-            with self._transaction():
+            with transaction(self._db):
                 for first, last in [(1, upto), *ranges]:
                     if last < first or last >= 1 << 63:
                         continue
@@ -160,30 +161,11 @@ class Spool:
         if self._lock:
             self._lock.close()
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
-
     def _ask(self, question: str, *values: Any) -> list[Any]:
         try:
             return self._db.execute(question, values).fetchall()
         except sqlite3.Error as error:
             raise SpoolError(f"{self.path}: cannot be read: {error}") from None
-
-
-class _Transaction:
-    """BEGIN IMMEDIATE ... COMMIT, or ROLLBACK when anything goes wrong."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._db.execute("COMMIT")
-        elif self._db.in_transaction:
-            self._db.execute("ROLLBACK")
 
 
 def _locked(path: Path) -> IO[str]:
