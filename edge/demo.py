@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib.util
 import json
 import logging
 import math
@@ -335,6 +336,9 @@ def demo(buses: int, duration: float | None, headless: bool, as_json: bool, seed
     Example:  ayaz demo --buses 3
               ayaz demo --buses 3 --duration 60 --headless --json
     """
+    for module in ("amqtt", "nicegui"):
+        if importlib.util.find_spec(module) is None:  # one line here, not a traceback in a process
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     duration_s = duration or (60.0 if headless else math.inf)
     result = run_demo(buses, duration_s, seed, not headless, port)
     if as_json:

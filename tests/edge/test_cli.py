@@ -33,3 +33,11 @@ def test_missing_configuration_is_one_line_and_status_1(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "none.toml" in error
+
+
+def test_demo_without_its_extra_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert run_command(["demo", "--headless", "--duration", "1"]) == 1
+    assert "pip install 'ayaz[depot]'" in capsys.readouterr().err
