@@ -74,6 +74,7 @@ class Subscriber:
             self._client.tls_set()
         self._client.reconnect_delay_set(1, 30)
         self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = lambda _c, _d, m: self._queue.put((m.topic, bytes(m.payload)))
         self._worker = threading.Thread(target=self._work, name="depot-store", daemon=True)
@@ -100,7 +101,9 @@ class Subscriber:
         log.info("connected to %s", self._broker)
         leaves = ("batch", "schema/+", "event/+", "state", "status")
         client.subscribe([(f"ebus/v1/+/+/{leaf}", 1) for leaf in leaves])
-        self.connected.set()
+
+    def _on_subscribe(self, *_: Any) -> None:
+        self.connected.set()  # only now does the broker keep anything for us
 
     def _on_disconnect(
         self,
