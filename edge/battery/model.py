@@ -3,11 +3,13 @@
 A cell is an equivalent circuit whose numbers lie in tables over temperature and state of charge:
 
     voltage = OCV(soc, T) + M(soc, T)·h - v1 - v2 - R0(soc, T)·i          i > 0 = discharge
-    dv1/dt  = (R1(soc, T)·i - v1) / tau1(T)                               and v2 likewise
+    dv1/dt  = (R1(soc, T)·j - v1) / tau1(T)                               and v2 likewise
+    j       = knee(T)·asinh(i/knee(T))
     dh/dt   = -|i|·rate/(3600·Q) · (h + sign(i))                          -1 <= h <= 1
 
 with h the one-state hysteresis of G. Plett, "Battery Management Systems, Volume I: Battery
-Modeling", Artech House 2015, chapter 2 (M = 0 for a cell without).
+Modeling", Artech House 2015, chapter 2 (M = 0 for a cell without). `j` is the current as the electrodes feel
+it: by Butler and Volmer (both charge-transfer coefficients 1/2) their overpotential grows with asinh(i).
 
 The file
     name, chemistry, summary            what it is
@@ -15,7 +17,8 @@ The file
     voltage_min_v, voltage_max_v        the limits of its data sheet
     [[sources]]                         data, licence, and what was fitted on it
     [ocv]                               soc[s], temp_degc[t], voltage_v[t][s], hysteresis_v[t][s] (or none)
-    [dynamics]                          soc[s], temp_degc[t], r0_ohm[t][s], r1_ohm, r2_ohm, tau1_s[t], tau2_s[t]
+    [dynamics]                          soc[s], temp_degc[t], r0_ohm[t][s], r1_ohm, r2_ohm, tau1_s[t],
+                                        tau2_s[t], knee_a[t]
     [hysteresis]                        rate (only where the OCV has hysteresis)
     [uncertainty]                       what the model does not know: see `Uncertainty`
 
@@ -52,16 +55,15 @@ class Uncertainty:
     """What the model does not know. Standard deviations (sd) of a single cell on a bus.
 
     The error of the model in volts is slow: the same for minutes. The filter carries it as a state of
-    its own with the sd `model_sd_v` (a table over temperature in `CellModel`) and the time constant
-    `model_tau_s`, so that a thousand equally wrong samples do not look like a thousand pieces of evidence.
+    its own with the sd `model_sd_v` and the time constant `model_tau_s`, so that a thousand equally wrong
+    samples do not look like a thousand pieces of evidence. What is left, of the sensor and of fast errors, is
+    `sample_sd_v` per 10 s of samples. Both are tables over temperature in `CellModel`.
     """
 
     model_tau_s: float
     """time constant of the model's slow error"""
     axis_sd: float
     """how well the OCV curve is placed along the axis of soc (matters where it is steep)"""
-    sample_sd_v: float
-    """sensor and fast model error, per 10 s of samples"""
     resistance_rel_sd: float
     """this cell's resistance over the model's: prior of the resistance state"""
     resistance_tau_s: float
@@ -71,7 +73,7 @@ class Uncertainty:
     hysteresis_sd: float
     """error of the hysteresis state h"""
     current_offset_c: float
-    """the current sensor's offset, in fractions of the capacity per hour"""
+    """error of the counted current (the sensor's offset, mostly), in fractions of the capacity per hour"""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ class CellModel:
     r2_ohm: FloatArray
     tau1_s: FloatArray
     tau2_s: FloatArray
+    knee_a: FloatArray
     model_sd_v: FloatArray
+    sample_sd_v: FloatArray
     hysteresis_rate: float
     uncertainty: Uncertainty
     fingerprint: str
@@ -211,7 +215,8 @@ def _build(where: str, data: dict[str, Any], fingerprint: str) -> CellModel:
     dyn_temps, dyn_shape = _axes(dyn)
     resistances = {k: dyn.array(k, dyn_shape, 1e-7, 10) for k in ("r0_ohm", "r1_ohm", "r2_ohm")}
     taus = {k: dyn.array(k, dyn_shape[:1], 0.1, 1e5) for k in ("tau1_s", "tau2_s")}
-    model_sd = unsure.array("model_sd_v", dyn_shape[:1], 1e-4, 1)
+    knee = dyn.array("knee_a", dyn_shape[:1], 1e-3, 1e6)
+    sds = {k: unsure.array(k, dyn_shape[:1], 1e-5, 1) for k in ("model_sd_v", "sample_sd_v")}
     outside = np.maximum(dyn_temps[0] - TEMP_GRID_DEGC, 0) + np.maximum(TEMP_GRID_DEGC - dyn_temps[-1], 0)
     return CellModel(
         name=top.text("name"),
@@ -228,12 +233,12 @@ def _build(where: str, data: dict[str, Any], fingerprint: str) -> CellModel:
         hysteresis_v=_over_temperature(temps, _over_soc(ocv, gap)),
         **{k: _arrhenius(dyn_temps, _over_soc(dyn, v)) for k, v in resistances.items()},
         **{k: _over_temperature(dyn_temps, v) for k, v in taus.items()},
-        model_sd_v=_over_temperature(dyn_temps, model_sd) * (1 + OUTSIDE_PER_DEGC * outside),
+        knee_a=np.exp(_over_temperature(dyn_temps, np.log(knee))),
+        **{k: _over_temperature(dyn_temps, v) * (1 + OUTSIDE_PER_DEGC * outside) for k, v in sds.items()},
         hysteresis_rate=_Table(where, data, "hysteresis").number("rate", 0.1, 1e4) if gap.any() else 1.0,
         uncertainty=Uncertainty(
             model_tau_s=unsure.number("model_tau_s", 1, 1e6),
             axis_sd=unsure.number("axis_sd", 0, 0.2),
-            sample_sd_v=unsure.number("sample_sd_v", 1e-5, 1),
             resistance_rel_sd=unsure.number("resistance_rel_sd", 0.001, 2),
             resistance_tau_s=unsure.number("resistance_tau_s", 1, 1e9),
             branch_rel_sd=unsure.number("branch_rel_sd", 0, 2),
