@@ -45,6 +45,9 @@ UNLIKELY = 1e-4
 SAME_SD = 1.5  # two guesses are one when their means are closer than this, in units of the wider sd
 REST_C = 0.15  # overpotentials before the first sample: as after some minutes at this rate, either way
 DEFAULT_TEMP_DEGC = 25.0
+CURRENT_MAX_C = 200.0  # beyond these (and for voltages see the kernel) it is a broken sensor, not a cell
+TEMP_MAX_DEGC = 150.0
+MAX_STEP_S = 1e8  # three years: more is a broken clock
 MAGIC = b"AyazEKF2"
 _HEAD = struct.Struct("<8sI16sII")
 _CELL: dict[str, tuple[int, ...]] = {"_capacity_ah": (), "_temp_degc": (), "_begun": (), "_tidied_s": ()}
@@ -200,6 +203,8 @@ class PackEstimator:
         cell_voltage_v : [n]; NaN = no new sample
         temp_degc : [n]; NaN = as last known, at first 25 degC
 
+        What no cell can have (an infinity, 1000 V, a current of 200 capacities per hour) counts as NaN.
+
         Raises
         ------
         ValueError
@@ -209,9 +214,10 @@ class PackEstimator:
         current = _shaped("string_current_a", string_current_a, strings)[self._string] / self.parallel
         voltage = _shaped("cell_voltage_v", cell_voltage_v, n)
         temp = _shaped("temp_degc", temp_degc, n)
-        if not dt_s >= 0 or not math.isfinite(dt_s):
-            raise ValueError(f"dt_s must be 0 or more, not {dt_s}")
-        self._temp_degc = np.where(np.isfinite(temp), temp, self._temp_degc)
+        if not 0 <= dt_s <= MAX_STEP_S:
+            raise ValueError(f"dt_s must be from 0 to {MAX_STEP_S:g}, not {dt_s}")
+        current = np.where(np.abs(current) <= CURRENT_MAX_C * self._capacity_ah, current, np.nan)
+        self._temp_degc = np.where(np.abs(temp) <= TEMP_MAX_DEGC, temp, self._temp_degc)
         if (self._begun < 1).any():
             voltage = self._begin(current, voltage)
         many = len(self._cell) > n
