@@ -117,6 +117,8 @@ class PackEstimator:
             raise ValueError("string_of_cell must number the strings 0, 1, ... with a cell in each")
         if parallel < 1 or (initial_soc is not None and not 0 <= initial_soc <= 1):
             raise ValueError("parallel must be 1 or more, and initial_soc 0 to 1")
+        if initial_soc_sd is not None and not 0 < initial_soc_sd <= 1:
+            raise ValueError(f"initial_soc_sd must be more than 0 and at most 1, not {initial_soc_sd}")
         if capacity_ah is not None and not 0 < capacity_ah < math.inf:
             raise ValueError(f"capacity_ah must be more than 0, not {capacity_ah}")
         n = len(strings)
@@ -277,12 +279,18 @@ class PackEstimator:
             raise CellModelError(f"the estimator's memory is of {cells} cells, and this battery has {n}")
         shapes = {k: (n, *s) for k, s in _CELL.items()} | {k: (filters, *s) for k, s in _FILTER.items()}
         counts = [math.prod(s) for s in shapes.values()]
-        values = np.frombuffer(memory[_HEAD.size :], dtype="<f8")
-        if len(values) != sum(counts) or not np.isfinite(values).all():
+        if len(memory) != _HEAD.size + 8 * sum(counts):
             raise CellModelError("the estimator's memory is damaged")
-        parts = np.split(values.astype(np.float64), np.cumsum(counts)[:-1])
-        for (name, shape), part in zip(shapes.items(), parts, strict=True):
-            setattr(self, name, part.reshape(shape).copy())
+        values = np.frombuffer(memory, dtype="<f8", offset=_HEAD.size).astype(np.float64)
+        parts = dict(zip(shapes, np.split(values, np.cumsum(counts)[:-1]), strict=True))
+        cell = parts["_cell"]
+        in_order = (
+            filters >= n and cell[0] == 0 and cell[-1] == n - 1 and np.isin(np.diff(cell), (0, 1)).all()
+        )
+        if not np.isfinite(values).all() or not in_order:
+            raise CellModelError("the estimator's memory is damaged")
+        for name, shape in shapes.items():
+            setattr(self, name, parts[name].reshape(shape).copy())
         self._cell = self._cell.astype(np.int64)
 
     # The mixture
