@@ -14,4 +14,5 @@ class Kernel:
         temp_degc: FloatArray,
         waited_s: FloatArray,
         surprise_s: FloatArray,
+        score: FloatArray,
     ) -> None: ...

@@ -3,11 +3,13 @@
 A cell is an equivalent circuit whose numbers lie in tables over temperature and state of charge:
 
     voltage = OCV(soc, T) + M(soc, T)·h - v1 - v2 - R0(soc, T)·i          i > 0 = discharge
-    dv1/dt  = (R1(soc, T)·i - v1) / tau1(T)                               and v2 likewise
+    dv1/dt  = (R1(soc, T)·j - v1) / tau1(T)                               and v2 likewise
+    j       = knee(T)·asinh(i/knee(T))
     dh/dt   = -|i|·rate/(3600·Q) · (h + sign(i))                          -1 <= h <= 1
 
 with h the one-state hysteresis of G. Plett, "Battery Management Systems, Volume I: Battery
-Modeling", Artech House 2015, chapter 2 (M = 0 for a cell without).
+Modeling", Artech House 2015, chapter 2 (M = 0 for a cell without). `j` is the current as the electrodes feel
+it: by Butler and Volmer (both charge-transfer coefficients 1/2) their overpotential grows with asinh(i).
 
 The file
     name, chemistry, summary            what it is
@@ -15,7 +17,8 @@ The file
     voltage_min_v, voltage_max_v        the limits of its data sheet
     [[sources]]                         data, licence, and what was fitted on it
     [ocv]                               soc[s], temp_degc[t], voltage_v[t][s], hysteresis_v[t][s] (or none)
-    [dynamics]                          soc[s], temp_degc[t], r0_ohm[t][s], r1_ohm, r2_ohm, tau1_s[t], tau2_s[t]
+    [dynamics]                          soc[s], temp_degc[t], r0_ohm[t][s], r1_ohm, r2_ohm, tau1_s[t],
+                                        tau2_s[t], knee_a[t]
     [hysteresis]                        rate (only where the OCV has hysteresis)
     [uncertainty]                       what the model does not know: see `Uncertainty`
 
@@ -52,16 +55,15 @@ class Uncertainty:
     """What the model does not know. Standard deviations (sd) of a single cell on a bus.
 
     The error of the model in volts is slow: the same for minutes. The filter carries it as a state of
-    its own with the sd `model_sd_v` (a table over temperature in `CellModel`) and the time constant
-    `model_tau_s`, so that a thousand equally wrong samples do not look like a thousand pieces of evidence.
+    its own with the sd `model_sd_v` and the time constant `model_tau_s`, so that a thousand equally wrong
+    samples do not look like a thousand pieces of evidence. What is left, of the sensor and of fast errors, is
+    `sample_sd_v` per 10 s of samples. Both are tables over temperature in `CellModel`.
     """
 
     model_tau_s: float
     """time constant of the model's slow error"""
     axis_sd: float
     """how well the OCV curve is placed along the axis of soc (matters where it is steep)"""
-    sample_sd_v: float
-    """sensor and fast model error, per 10 s of samples"""
     resistance_rel_sd: float
     """this cell's resistance over the model's: prior of the resistance state"""
     resistance_tau_s: float
@@ -71,7 +73,7 @@ class Uncertainty:
     hysteresis_sd: float
     """error of the hysteresis state h"""
     current_offset_c: float
-    """the current sensor's offset, in fractions of the capacity per hour"""
+    """error of the counted current (the sensor's offset, mostly), in fractions of the capacity per hour"""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ class CellModel:
     r2_ohm: FloatArray
     tau1_s: FloatArray
     tau2_s: FloatArray
+    knee_a: FloatArray
     model_sd_v: FloatArray
+    sample_sd_v: FloatArray
     hysteresis_rate: float
     uncertainty: Uncertainty
     fingerprint: str
@@ -116,7 +120,7 @@ def load_cell(name_or_path: str | Path) -> CellModel:
     Raises
     ------
     CellModelError
-        There is no such model, or the file is wrong; the text says what and where.
+        There is no such model, or the file is wrong; the text names every mistake and where it is.
     """
     where, text = _read(name_or_path)
     try:
@@ -146,114 +150,133 @@ def _read(name_or_path: str | Path) -> tuple[str, str]:
 
 
 class _Table:
-    """Reads one TOML table; every mistake names the file and the key."""
+    """Reads one TOML table. Every mistake is noted, with its key; something harmless is given in its place."""
 
-    def __init__(self, where: str, data: dict[str, Any], name: str = "") -> None:
+    def __init__(self, data: dict[str, Any], name: str, mistakes: list[str]) -> None:
         part = data.get(name) if name else data
-        if not isinstance(part, dict):
-            raise CellModelError(f"{where}: the table [{name}] is missing")
-        self.data = part
-        self.prefix = f"{where}: {name}." if name else f"{where}: "
+        self.data = part if isinstance(part, dict) else {}
+        self.missing = not isinstance(part, dict)
+        self.prefix = f"{name}." if name else ""
+        self.mistakes = mistakes
+        if self.missing:
+            mistakes.append(f"the table [{name}] is missing")
 
-    def fail(self, key: str, problem: str) -> CellModelError:
-        return CellModelError(f"{self.prefix}{key} {problem}")
+    def fail(self, key: str, problem: str) -> None:
+        if not self.missing:  # said once, for the table
+            self.mistakes.append(f"{self.prefix}{key} {problem}")
 
     def text(self, key: str) -> str:
         value = self.data.get(key)
-        if not isinstance(value, str) or not value:
-            raise self.fail(key, "must be a text")
-        return value
+        if isinstance(value, str) and value:
+            return value
+        self.fail(key, "must be a text")
+        return ""
 
     def number(self, key: str, low: float, high: float) -> float:
         value = self.data.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-            raise self.fail(key, f"must be a number from {low:g} to {high:g}, not {value!r}")
-        return float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+            return float(value)
+        self.fail(key, f"must be a number from {low:g} to {high:g}, not {value!r}")
+        return low
 
-    def array(self, key: str, shape: tuple[int | None, ...], low: float, high: float) -> FloatArray:
-        """An array of that shape (None = any length) with every value in low..high."""
+    def array(self, key: str, shape: tuple[int, ...], low: float, high: float) -> FloatArray:
+        """An array of that shape (0 = any length) with every value in low..high."""
         try:
-            value = np.array(self.data.get(key), dtype=np.float64)
-        except (TypeError, ValueError):
-            raise self.fail(key, "must be numbers, in rows of one length") from None
-        if value.ndim != len(shape) or any(
-            w not in (None, n) for n, w in zip(value.shape, shape, strict=True)
-        ):
-            wanted = " by ".join("any number" if n is None else str(n) for n in shape)
-            raise self.fail(
-                key, f"must hold {wanted} numbers, not {' by '.join(map(str, value.shape)) or 'none'}"
-            )
-        if not ((value >= low) & (value <= high)).all():
-            raise self.fail(key, f"must lie within {low:g} to {high:g}")
-        return value
+            value = np.array(self.data.get(key))
+        except ValueError:
+            value = np.array(None)
+        wanted = " by ".join(str(n) if n else "some" for n in shape)
+        if value.dtype.kind not in "fi":
+            self.fail(key, f"must be {wanted} numbers")
+        elif value.ndim != len(shape) or any(w and w != n for n, w in zip(value.shape, shape, strict=True)):
+            self.fail(key, f"must be {wanted} numbers, not {' by '.join(map(str, value.shape)) or 'one'}")
+        elif not ((value >= low) & (value <= high)).all():
+            self.fail(key, f"must lie within {low:g} to {high:g}")
+        else:
+            return value.astype(np.float64)
+        return np.full([n or 2 for n in shape], low)
 
     def axis(self, key: str, low: float, high: float) -> FloatArray:
-        value = self.array(key, (None,), low, high)
-        if len(value) == 0 or (np.diff(value) <= 0).any():
-            raise self.fail(key, "must rise from value to value")
-        return value
+        """Values that rise; none of them where they are wrong."""
+        count = len(self.mistakes)
+        value = self.array(key, (0,), low, high)
+        if len(self.mistakes) == count and not self.missing and len(value) and (np.diff(value) > 0).all():
+            return value
+        if len(self.mistakes) == count:
+            self.fail(key, "must rise from value to value")
+        return np.empty(0)
+
+    def axes(self) -> tuple[FloatArray, FloatArray]:
+        """(temp_degc, soc)."""
+        temps, soc = self.axis("temp_degc", -60, 100), self.axis("soc", 0, 1)
+        if len(soc) and (soc[0] != 0 or soc[-1] != 1):
+            self.fail("soc", "must begin with 0 and end with 1")
+        return temps, soc
+
+
+UNCERTAINTY_LIMITS = {
+    "model_tau_s": (1, 1e6),
+    "axis_sd": (0, 0.2),
+    "resistance_rel_sd": (0.001, 2),
+    "resistance_tau_s": (1, 1e9),
+    "branch_rel_sd": (0, 2),
+    "hysteresis_sd": (0, 1),
+    "current_offset_c": (0, 0.2),
+}
 
 
 def _build(where: str, data: dict[str, Any], fingerprint: str) -> CellModel:
-    top = _Table(where, data)
-    ocv, dyn, unsure = (_Table(where, data, name) for name in ("ocv", "dynamics", "uncertainty"))
+    mistakes: list[str] = []
+    top, ocv, dyn, unsure = (_Table(data, name, mistakes) for name in ("", "ocv", "dynamics", "uncertainty"))
+    name, chemistry, summary = (top.text(k) for k in ("name", "chemistry", "summary"))
+    capacity, capacity_sd = top.number("capacity_ah", 0.01, 10_000), top.number("capacity_rel_sd", 1e-4, 0.5)
     low, high = top.number("voltage_min_v", 0.5, 5), top.number("voltage_max_v", 0.5, 5)
-    if low >= high:
-        raise top.fail("voltage_min_v", "must be less than voltage_max_v")
+    if low >= high and "voltage_max_v" in data:
+        top.fail("voltage_min_v", "must be less than voltage_max_v")
     sources = data.get("sources")
     if not isinstance(sources, list) or not sources or not all(isinstance(s, dict) for s in sources):
-        raise top.fail("sources", "must name where the numbers come from")
-    temps, shape = _axes(ocv)
-    voltage = ocv.array("voltage_v", shape, 0.5, 5)
-    if (np.diff(voltage, axis=1) <= 0).any():
-        raise ocv.fail("voltage_v", "must rise with soc")
-    gap = ocv.array("hysteresis_v", shape, 0, 1) if "hysteresis_v" in ocv.data else np.zeros_like(voltage)
-    dyn_temps, dyn_shape = _axes(dyn)
-    resistances = {k: dyn.array(k, dyn_shape, 1e-7, 10) for k in ("r0_ohm", "r1_ohm", "r2_ohm")}
-    taus = {k: dyn.array(k, dyn_shape[:1], 0.1, 1e5) for k in ("tau1_s", "tau2_s")}
-    model_sd = unsure.array("model_sd_v", dyn_shape[:1], 1e-4, 1)
+        top.fail("sources", "must name where the numbers come from, in [[sources]]")
+    temps, soc = ocv.axes()
+    voltage = ocv.array("voltage_v", (len(temps), len(soc)), 0.5, 5)
+    if (np.diff(voltage, axis=1) <= 0).any() and not mistakes:
+        ocv.fail("voltage_v", "must rise with soc")
+    gap = np.zeros_like(voltage)
+    if "hysteresis_v" in ocv.data:
+        gap = ocv.array("hysteresis_v", (len(temps), len(soc)), 0, 1)
+    rate = _Table(data, "hysteresis", mistakes).number("rate", 0.1, 1e4) if gap.any() else 1.0
+    dyn_temps, dyn_soc = dyn.axes()
+    ohms = {k: dyn.array(k, (len(dyn_temps), len(dyn_soc)), 1e-7, 10) for k in ("r0_ohm", "r1_ohm", "r2_ohm")}
+    taus = {k: dyn.array(k, (len(dyn_temps),), 0.1, 1e5) for k in ("tau1_s", "tau2_s")}
+    knee = dyn.array("knee_a", (len(dyn_temps),), 1e-3, 1e6)
+    sds = {k: unsure.array(k, (len(dyn_temps),), 1e-5, 1) for k in ("model_sd_v", "sample_sd_v")}
+    unsure_of = {k: unsure.number(k, *limits) for k, limits in UNCERTAINTY_LIMITS.items()}
+    if mistakes:
+        raise CellModelError(f"{where}: {'; '.join(mistakes)}")
     outside = np.maximum(dyn_temps[0] - TEMP_GRID_DEGC, 0) + np.maximum(TEMP_GRID_DEGC - dyn_temps[-1], 0)
     return CellModel(
-        name=top.text("name"),
-        chemistry=top.text("chemistry"),
-        summary=top.text("summary"),
-        capacity_ah=top.number("capacity_ah", 0.01, 10_000),
-        capacity_rel_sd=top.number("capacity_rel_sd", 0.0001, 0.5),
+        name=name,
+        chemistry=chemistry,
+        summary=summary,
+        capacity_ah=capacity,
+        capacity_rel_sd=capacity_sd,
         voltage_min_v=low,
         voltage_max_v=high,
-        sources=tuple(sources),
+        sources=tuple(sources or ()),
         temp_degc=TEMP_GRID_DEGC,
         soc=SOC_GRID,
-        ocv_v=_over_temperature(temps, _over_soc(ocv, voltage)),
-        hysteresis_v=_over_temperature(temps, _over_soc(ocv, gap)),
-        **{k: _arrhenius(dyn_temps, _over_soc(dyn, v)) for k, v in resistances.items()},
+        ocv_v=_over_temperature(temps, _over_soc(soc, voltage)),
+        hysteresis_v=_over_temperature(temps, _over_soc(soc, gap)),
+        **{k: _arrhenius(dyn_temps, _over_soc(dyn_soc, v)) for k, v in ohms.items()},
         **{k: _over_temperature(dyn_temps, v) for k, v in taus.items()},
-        model_sd_v=_over_temperature(dyn_temps, model_sd) * (1 + OUTSIDE_PER_DEGC * outside),
-        hysteresis_rate=_Table(where, data, "hysteresis").number("rate", 0.1, 1e4) if gap.any() else 1.0,
-        uncertainty=Uncertainty(
-            model_tau_s=unsure.number("model_tau_s", 1, 1e6),
-            axis_sd=unsure.number("axis_sd", 0, 0.2),
-            sample_sd_v=unsure.number("sample_sd_v", 1e-5, 1),
-            resistance_rel_sd=unsure.number("resistance_rel_sd", 0.001, 2),
-            resistance_tau_s=unsure.number("resistance_tau_s", 1, 1e9),
-            branch_rel_sd=unsure.number("branch_rel_sd", 0, 2),
-            hysteresis_sd=unsure.number("hysteresis_sd", 0, 1),
-            current_offset_c=unsure.number("current_offset_c", 0, 0.2),
-        ),
+        knee_a=np.exp(_over_temperature(dyn_temps, np.log(knee))),
+        **{k: _over_temperature(dyn_temps, v) * (1 + OUTSIDE_PER_DEGC * outside) for k, v in sds.items()},
+        hysteresis_rate=rate,
+        uncertainty=Uncertainty(**unsure_of),
         fingerprint=fingerprint,
     )
 
 
-def _axes(table: _Table) -> tuple[FloatArray, tuple[int, int]]:
-    temps = table.axis("temp_degc", -60, 100)
-    soc = table.axis("soc", 0, 1)
-    if soc[0] != 0 or soc[-1] != 1:
-        raise table.fail("soc", "must begin with 0 and end with 1")
-    return temps, (len(temps), len(soc))
-
-
-def _over_soc(table: _Table, rows: FloatArray) -> FloatArray:
-    axis = np.array(table.data["soc"], dtype=np.float64)
+def _over_soc(axis: FloatArray, rows: FloatArray) -> FloatArray:
     return np.stack([np.interp(SOC_GRID, axis, row) for row in rows])
 
 
