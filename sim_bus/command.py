@@ -2,123 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
+import math
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
 
-import can
 import click
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edge.can.frames import EXTENDED, Frames
-from edge.can.logs import CandumpWriter
-from edge.errors import ScenarioError, SourceError
-from sim_bus.ecus import CHANNELS
+from edge.can.frames import FRAME, Frames
+from edge.errors import ScenarioError
+from sim_bus.playback import Playback
 from sim_bus.plot import plot_day
 from sim_bus.scenario import load_scenario, names
-from sim_bus.simulation import STEP_S, TRUTH_COLUMNS, Playback, Run, Simulation, Truth, truth_line
+from sim_bus.simulation import STEP_S, Run, Simulation, Truth
+from sim_bus.sinks import TruthFile, bus_channels, open_sink
 
-LOG_START_US = 1_700_000_000_000_000  # a fixed date for logs, so that the same seed gives the same bytes
-LATE_S = 1.0
-
-
-class Sink(Protocol):
-    """Where frames go."""
-
-    def write(self, frames: Frames) -> None: ...
-    def close(self) -> None: ...
-
-
-class _LogSink:
-    """A candump log; half of one is never left behind without its name saying so."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._part = path.with_name(path.name + ".part")
-        self._writer = CandumpWriter(self._part, list(CHANNELS))
-
-    def write(self, frames: Frames) -> None:
-        frames = frames.copy()
-        frames["time_us"] += LOG_START_US
-        self._writer.write(frames)
-
-    def close(self) -> None:
-        self._writer.close()
-        self._part.replace(self._path)
-
-
-class _BusSink:
-    """Three python-can buses."""
-
-    def __init__(self, interface: str, channels: Sequence[str]) -> None:
-        self._buses: list[can.BusABC] = []
-        try:
-            for channel in channels:
-                self._buses.append(can.Bus(interface=interface, channel=channel))
-        except (can.CanError, OSError, ValueError, ImportError) as error:
-            self.close()
-            raise SourceError(f"{interface}:{channel}: cannot be opened: {error}") from None
-
-    def write(self, frames: Frames) -> None:
-        for frame in frames:
-            message = can.Message(
-                arbitration_id=int(frame["id"]),
-                is_extended_id=bool(frame["flags"] & EXTENDED),
-                data=frame["data"][: frame["length"]].tobytes(),
-            )
-            try:
-                self._buses[int(frame["channel"])].send(message)
-            except (can.CanError, OSError) as error:
-                raise SourceError(f"cannot send: {error}") from None
-
-    def close(self) -> None:
-        for bus in self._buses:
-            with contextlib.suppress(can.CanError, OSError):
-                bus.shutdown()
-
-
-def bus_channels(spec: str) -> tuple[str, list[str]]:
-    """The python-can interface and the three channels that a `--to` names.
-
-    `virtual:NAME` gives NAME-bms, NAME-inverter, NAME-vehicle; `udp_multicast:239.74.163.2` that address
-    and the two after it; `vcan0` vcan0, vcan1, vcan2; three names with commas are taken as they are.
-
-    Raises
-    ------
-    ScenarioError
-        There is no such interface.
-    """
-    interface, _, channel = spec.partition(":") if ":" in spec else ("socketcan", "", spec)
-    if interface not in can.VALID_INTERFACES:
-        raise ScenarioError(f"--to {spec}: neither a .log file nor INTERFACE:CHANNEL of python-can")
-    if "," in channel:
-        return interface, channel.split(",")
-    head = channel.rstrip("0123456789")
-    if interface == "virtual" or head == channel:
-        return interface, [f"{channel}-{name}" for name in CHANNELS]
-    first = int(channel[len(head) :])
-    return interface, [f"{head}{first + n}" for n in range(3)]
-
-
-def open_sink(to: str) -> Sink:
-    """The sink of a `--to`.
-
-    Raises
-    ------
-    ScenarioError, SourceError, LogError
-    """
-    if to.endswith(".log"):
-        return _LogSink(Path(to))
-    interface, channels = bus_channels(to)
-    if len(channels) != len(CHANNELS):
-        raise ScenarioError(f"--to {to}: three channels are needed: {', '.join(CHANNELS)}")
-    return _BusSink(interface, channels)
+__all__ = ["bus_channels", "run_simulation", "sim"]
+PACE_US = 20_000  # on a bus, frames are sent in slices of this length
 
 
 def make_run(source: str | Path, seed: int, parallel: int = 80) -> Run:
@@ -128,24 +35,22 @@ def make_run(source: str | Path, seed: int, parallel: int = 80) -> Run:
     ------
     ScenarioError
     """
-    return (
-        Playback(source, seed, parallel)
-        if isinstance(source, Path)
-        else Simulation(load_scenario(source), seed)
-    )
+    if isinstance(source, Path):
+        return Playback(source, seed, parallel)
+    return Simulation(load_scenario(source), seed)
 
 
 def run_simulation(
     source: str | Path,
-    to: str,
+    to: str | None,
     seed: int = 1,
     duration_s: float | None = None,
     speed: float | None = 1.0,
     truth_path: Path | None = None,
     stop: threading.Event | None = None,
     parallel: int = 80,
-    show: bool = False,
-) -> list[Truth]:
+    on_truth: Callable[[Truth], None] = lambda truth: None,
+) -> None:
     """Live a scenario, or play data back, into a sink; the truth once a second.
 
     `speed` is the factor on real time, None as fast as it goes. Ends after `duration_s`, at the data's
@@ -157,47 +62,88 @@ def run_simulation(
     """
     run = make_run(source, seed, parallel)
     stop = stop or threading.Event()
-    truths = [run.truth]
     with ExitStack() as stack:
-        sink = open_sink(to)
-        stack.callback(sink.close)
-        rows = _truth_rows(stack, truth_path)
-        rows.writerow(truth_line(run.truth)) if rows else None
+        sink = stack.enter_context(open_sink(to))
+        truth_file = stack.enter_context(TruthFile(truth_path)) if truth_path else None
         begin = time.monotonic()
-        for n, frames in enumerate(run.steps(), 1):
-            if speed is not None:
-                stop.wait(max(begin + n * STEP_S / speed - time.monotonic(), 0))
-            if stop.is_set():
-                break
-            sink.write(frames)
-            if n % 10 == 0:
-                truths.append(run.truth)
-                rows.writerow(truth_line(run.truth)) if rows else None
-                if show:
-                    _live_line(run.truth)
-            if duration_s is not None and n * STEP_S >= duration_s - 1e-9:
-                break
-    return truths
+        for n, frames in enumerate(_until(run, duration_s)):
+            if n % round(1 / STEP_S) == 0:
+                on_truth(run.truth)
+                if truth_file:
+                    truth_file.write(run.truth)
+            for part in [frames] if speed is None else _slices(frames):
+                if speed is not None and len(part):
+                    stop.wait(max(begin + int(part["time_us"][0]) / 1e6 / speed - time.monotonic(), 0))
+                if stop.is_set():
+                    return
+                sink.write(part)
 
 
-def _truth_rows(stack: ExitStack, path: Path | None) -> Any:
-    if path is None:
-        return None
+def _until(run: Run, duration_s: float | None) -> Iterator[Frames]:
+    """No frames for time 0, then each step's; none at or after duration_s."""
+    yield np.zeros(0, FRAME)
+    for n, frames in enumerate(run.steps(), 1):
+        if duration_s is None or n * STEP_S < duration_s - 1e-9:
+            yield frames
+        else:
+            yield frames[frames["time_us"] < round(duration_s * 1e6)]
+            return
+
+
+def _slices(frames: Frames) -> list[Frames]:
+    """Frames of the same 20 ms together."""
+    return np.split(frames, np.flatnonzero(np.diff(frames["time_us"] // PACE_US)) + 1)
+
+
+def _check_paths(playback: Path | None, files: dict[str, Path | None]) -> None:
+    """Refuse what would fail, or destroy something, only after a long run."""
+    taken = {playback.resolve(): "--playback"} if playback else {}
+    for option, path in files.items():
+        if path is None:
+            continue
+        if not path.parent.is_dir() or path.is_dir():
+            raise ScenarioError(f"{option} {path}: cannot be written: no such folder, or it is one itself")
+        if path.resolve() in taken:
+            raise ScenarioError(f"{option} {path}: is {taken[path.resolve()]} already")
+        taken[path.resolve()] = option
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run in order."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
     try:
-        file: IO[str] = stack.enter_context(path.open("w", newline="", encoding="utf-8", buffering=1))
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be written: {error.strerror}") from None
-    rows = csv.writer(file)
-    rows.writerow(TRUTH_COLUMNS)
-    return rows
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
-def _live_line(truth: Truth) -> None:
-    text = (
-        f"\r{truth.t_s:7.0f} s  SoC {truth.soc * 100:5.1f} %  BMS {truth.bms_soc * 100:5.1f} %  "
-        f"{truth.power_w / 1000:7.1f} kW  {truth.temp_degc:5.1f} degC  {truth.speed_kmh:4.0f} km/h"
-    )
-    print(text, end="", file=sys.stderr, flush=True)
+@contextmanager
+def _progress(total_s: float | None) -> Iterator[Callable[[Truth], None]]:
+    """What happens now and the time left, on stderr, only on a terminal."""
+    bar = [] if total_s is None else [BarColumn(), TimeRemainingColumn()]
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"), *bar, console=console, disable=not sys.stderr.isatty()
+    ) as view:
+        task = view.add_task("", total=total_s)
+
+        def show(truth: Truth) -> None:
+            text = (
+                f"{truth.t_s:.0f} s  SoC {truth.soc * 100:.1f} %  BMS {truth.bms_soc * 100:.1f} %  "
+                f"{truth.power_w / 1000:.1f} kW  {truth.temp_degc:.1f} °C"
+            )
+            view.update(task, completed=truth.t_s, description=text)
+
+        yield show
+
+
+def _finite(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no finite number.")
+    return value
 
 
 @click.command()
@@ -211,12 +157,18 @@ def _live_line(truth: Truth) -> None:
     show_default=True,
     help="With --playback: cells in parallel.",
 )
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option(
-    "--duration", type=click.FloatRange(min=0.1), help="Simulated seconds; a log needs one, but for playback."
+    "--duration",
+    type=click.FloatRange(min=0.1),
+    callback=_finite,
+    help="Simulated seconds; a log needs one, but for playback.",
 )
 @click.option(
-    "--speed", type=click.FloatRange(min=0.001), help="Factor on real time; a log goes as fast as it can."
+    "--speed",
+    type=click.FloatRange(min=0.001),
+    callback=_finite,
+    help="Factor on real time; a log goes as fast as it can.",
 )
 @click.option(
     "--truth", "truth_path", type=click.Path(path_type=Path), help="CSV of what really is, once a second."
@@ -232,6 +184,7 @@ def sim(
     \b
     Example:  ayaz sim winter_day --to day.log --duration 600 --truth truth.csv
               ayaz sim spring_day --to virtual:bus-1
+              ayaz sim winter_day --duration 28800 --plot day.html
               ayaz sim --playback US06_-10.csv.gz --to udp_multicast:239.74.163.2
     """
     if listing:
@@ -240,19 +193,26 @@ def sim(
         return
     if (scenario is None) == (playback is None):
         raise click.UsageError("give a SCENARIO (ayaz sim --list shows them) or --playback DATA.csv")
-    if to is None:
+    if to is None and truth_path is None and plot_path is None:
         raise click.UsageError("say where to: --to vcan0, --to INTERFACE:CHANNEL or --to FILE.log")
-    is_log = to.endswith(".log")
-    if is_log and duration is None and playback is None:
+    is_file = to is None or to.endswith(".log")
+    if is_file and duration is None and playback is None:
         raise click.UsageError("a log needs an end: --duration SECONDS")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    log = Path(to) if to and is_file else None
+    _check_paths(playback, {"--to": log, "--truth": truth_path, "--plot": plot_path})
     source: str | Path = playback if playback is not None else str(scenario)
-    live = sys.stderr.isatty()
-    pace = speed if speed is not None or is_log else 1.0
-    truths = run_simulation(source, to, seed, duration, pace, truth_path, stop, parallel, live)
-    if live:
-        print(file=sys.stderr)
+    pace = speed if speed is not None or is_file else 1.0
+    truths: list[Truth] = []
+    stop = threading.Event()
+    with _signals(stop), _progress(duration) as show:
+
+        def on_truth(truth: Truth) -> None:
+            show(truth)
+            if plot_path:
+                truths.append(truth)
+
+        run_simulation(source, to, seed, duration, pace, truth_path, stop, parallel, on_truth)
     if plot_path:
         plot_day(plot_path, truths, f"{source}, seed {seed}")
+    written = ", ".join(str(place) for place in (to, truth_path, plot_path) if place)
+    print(f"{source}, seed {seed}: {'stopped; ' if stop.is_set() else ''}written to {written}")

@@ -6,6 +6,7 @@ hold every packed frame equal to what cantools encodes.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,14 +14,16 @@ from typing import Any
 
 import cantools
 import numpy as np
-from cantools.database import Message
+from cantools.database import Message, Signal
 
 from edge.can.frames import EXTENDED, FRAME, Frames
 from edge.errors import ScenarioError
 
 CHANNELS = ("bms", "inverter", "vehicle")
+BAM_GAP_US = 60_000  # J1939-21 asks for 50 to 200 ms between the packets
+_Field = tuple[int, int, int, int, float, float]  # start, bits, least and most raw, scale, offset
+RawFrame = tuple[int, int, int, int, bytes]  # time_us, channel, id, flags, data
 Values = Mapping[str, float]
-_Frame = tuple[int, int, int, int, bytes]  # time_us, channel, id, flags, data
 
 
 @dataclass
@@ -38,28 +41,24 @@ class Packer:
     def __init__(self, message: Message) -> None:
         self.message = message
         self.length = message.length
-        self.fields: dict[str, tuple[int, int, int, float, float]] = {}
-        for s in message.signals:
-            if s.byte_order != "little_endian" or s.is_float:
-                raise ScenarioError(
-                    f"{message.name}.{s.name}: the simulator packs little-endian integers only"
-                )
-            low = -(1 << (s.length - 1)) if s.is_signed else 0
-            self.fields[s.name] = (
-                s.start,
-                s.length,
-                low,
-                float(s.conversion.scale),
-                float(s.conversion.offset),
+        self.fields = {s.name: self._field(s) for s in message.signals}
+
+    def _field(self, s: Signal) -> _Field:
+        if s.byte_order != "little_endian" or s.is_float or s.minimum is None or s.maximum is None:
+            raise ScenarioError(
+                f"{self.message.name}.{s.name}: the simulator packs little-endian integers with limits only"
             )
+        scale, offset = float(s.conversion.scale), float(s.conversion.offset)
+        least, most = (round((float(limit) - offset) / scale) for limit in (s.minimum, s.maximum))
+        return s.start, s.length, least, most, scale, offset
 
     def pack(self, values: Values) -> bytes:
-        """The frame's bytes; a value beyond a signal's range saturates, as sensors do."""
+        """The frame's bytes; a value beyond a signal's range saturates, as sensors do, and NaN becomes
+        all ones, which says "not available"."""
         word = 0
         for name, value in values.items():
-            start, bits, low, scale, offset = self.fields[name]
-            raw = round((value - offset) / scale)
-            raw = min(max(raw, low), low + (1 << bits) - 1)
+            start, bits, least, most, scale, offset = self.fields[name]
+            raw = min(max(round((value - offset) / scale), least), most) if value == value else -1
             word |= (raw & (1 << bits) - 1) << start
         return word.to_bytes(self.length, "little")
 
@@ -102,7 +101,7 @@ class Ecus:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._schedule: list[_Due] = []
-        self._later: list[_Frame] = []  # packets of a BAM whose time has not come
+        self._waiting: list[RawFrame] = []
         self._page = dict.fromkeys(("V1", "V2", "T1", "T2"), 0)
         for channel, name in enumerate(CHANNELS):
             with resources.as_file(resources.files("dbc") / f"{name}.dbc") as path:
@@ -152,18 +151,17 @@ class Ecus:
         return page
 
     def frames(self, until_us: int, readings: Readings) -> Frames:
-        """Every frame due before `until_us`, in order of time."""
-        out, self._later = self._later, []
+        """Every frame due before `until_us`, in order of time; a long message's later packets wait."""
         for due in self._schedule:
             while due.next_us < until_us:
-                self._send(due, readings, out)
+                self._send(due, readings)
                 due.next_us += due.period_us
-        out.sort(key=lambda frame: frame[:2])
-        now = sum(frame[0] < until_us for frame in out)
-        self._later = out[now:]
-        return _as_frames(out[:now])
+        self._waiting.sort(key=lambda frame: frame[:3])
+        ready = bisect_left(self._waiting, until_us, key=lambda frame: frame[0])
+        out, self._waiting = self._waiting[:ready], self._waiting[ready:]
+        return _as_frames(out)
 
-    def _send(self, due: _Due, readings: Readings, out: list[_Frame]) -> None:
+    def _send(self, due: _Due, readings: Readings) -> None:
         values = due.build(readings)
         if values is None:
             return
@@ -176,12 +174,12 @@ class Ecus:
         message = due.packer.message
         extended = EXTENDED if message.is_extended_frame else 0
         if due.packer.length > 8:
-            out += [
-                (due.next_us + 60_000 * n, due.channel, i, EXTENDED, d)
+            self._waiting += [
+                (due.next_us + BAM_GAP_US * n, due.channel, i, EXTENDED, d)
                 for n, (i, d) in enumerate(bam(message, data))
             ]
         else:
-            out.append((due.next_us, due.channel, message.frame_id, extended, data))
+            self._waiting.append((due.next_us, due.channel, message.frame_id, extended, data))
 
 
 def bam(message: Message, data: bytes) -> list[tuple[int, bytes]]:
@@ -200,17 +198,17 @@ def bam(message: Message, data: bytes) -> list[tuple[int, bytes]]:
 
 
 def _plain(packer: Packer) -> Callable[[Readings], Values | None]:
-    """A message whose signals are all named in the readings; not sent where none is."""
+    """A message whose signals are all named in the readings; not sent where one is not."""
     names = [n for n in packer.fields if n not in ("AliveCounter", "Checksum")]
 
     def build(readings: Readings) -> Values | None:
-        values = {n: readings.values[n] for n in names if n in readings.values}
-        return values or None
+        known = readings.values
+        return {n: known[n] for n in names} if all(n in known for n in names) else None
 
     return build
 
 
-def _as_frames(out: Sequence[_Frame]) -> Frames:
+def _as_frames(out: Sequence[RawFrame]) -> Frames:
     frames = np.zeros(len(out), FRAME)
     for frame, (time_us, channel, frame_id, flags, data) in zip(frames, out, strict=True):
         frame["time_us"], frame["channel"], frame["id"], frame["flags"] = time_us, channel, frame_id, flags

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import typing
 from dataclasses import MISSING, dataclass, fields
@@ -44,7 +45,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "bms_soc_error": (-0.5, 0.5),
     "current_bias_a": (-50, 50),
 }
-ACTIVITIES = ("drive", "charge")
+CHOICES = {"activity": ("drive", "charge")}
+KINDS = {str: "a text", float: "a number", int: "a whole number"}
 
 
 def names() -> list[str]:
@@ -59,7 +61,7 @@ def load_scenario(where: str) -> Scenario:
     Raises
     ------
     ScenarioError
-        There is none, or it has mistakes: the first of each line, with its place.
+        There is none, or it has mistakes: the all of them, each with its place.
     """
     if where in names():
         text, path = (resources.files("sim_bus.scenarios") / f"{where}.toml").read_text("utf-8"), where
@@ -67,14 +69,17 @@ def load_scenario(where: str) -> Scenario:
         try:
             text, path = Path(where).read_text("utf-8"), where
         except (OSError, UnicodeDecodeError) as error:
-            raise ScenarioError(f"{where}: cannot be read: {error}") from None
+            what = getattr(error, "strerror", None) or error
+            raise ScenarioError(f"{where}: cannot be read: {what}") from None
     else:
-        raise ScenarioError(f"no scenario {where!r}; we ship {', '.join(names())}, or give a path to a .toml")
+        raise ScenarioError(
+            f"no scenario {where!r}; ayaz sim --list shows ours ({', '.join(names())}), or give a path to a .toml"
+        )
     try:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ScenarioError(f"{path}: not TOML: {error}") from None
-    problems = [f"{path}:{_line(text, name)}: {what}" for name, what in _problems(table)]
+    problems = [f"{path}{_line(text, name)}: {what}" for name, what in _problems(table)]
     if problems:
         raise ScenarioError("; ".join(problems))
     return Scenario(**table)
@@ -85,18 +90,20 @@ def _problems(table: dict[str, Any]) -> list[tuple[str, str]]:
     known = {f.name: f for f in fields(Scenario)}
     found = [(n, f"unknown key {n!r}; there are {', '.join(known)}") for n in table if n not in known]
     found += [(n, f"{n} is missing") for n, f in known.items() if f.default is MISSING and n not in table]
-    for name, value in table.items():
-        if name not in known:
-            continue
+    for name in known.keys() & table.keys():
+        value = table[name]
         wanted = (int, float) if hints[name] is float else hints[name]
         if not isinstance(value, wanted) or isinstance(value, bool):
-            found.append((name, f"{name} must be a {hints[name].__name__}, not {value!r}"))
+            found.append((name, f"{name} must be {KINDS[hints[name]]}, not {value!r}"))
         elif name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
-            found.append((name, f"{name} must lie between {RANGES[name][0]:g} and {RANGES[name][1]:g}"))
-    if table.get("activity", "drive") not in ACTIVITIES:
-        found.append(("activity", f"activity must be one of {', '.join(ACTIVITIES)}"))
-    return found
+            low, high = RANGES[name]
+            found.append((name, f"{name} must lie between {low:g} and {high:g}, not {value!r}"))
+        elif name in CHOICES and value not in CHOICES[name]:
+            found.append((name, f"{name} must be one of {', '.join(CHOICES[name])}, not {value!r}"))
+    return sorted(found, key=lambda problem: list(table).index(problem[0]) if problem[0] in table else -1)
 
 
-def _line(text: str, name: str) -> int:
-    return next((n for n, line in enumerate(text.splitlines(), 1) if line.split("=")[0].strip() == name), 1)
+def _line(text: str, name: str) -> str:
+    """Where a key or a table stands, as ":LINE"; nothing where it does not."""
+    key = re.compile(rf"""\s*\[*\s*["']?{re.escape(name)}["']?\s*[=.\]]""")
+    return next((f":{n}" for n, line in enumerate(text.splitlines(), 1) if key.match(line)), "")

@@ -1,25 +1,20 @@
 """A simulated bus, step by step: physics, sensors, ECUs, and the truth beside them.
 
-`Simulation` lives a scenario; `Playback` drives the same ECUs with measured cell data. Both yield FRAME
-arrays (channel 0 bms, 1 inverter, 2 vehicle; times from 0), the same bytes for the same seed.
+`Simulation` lives a scenario; `Playback` (`playback.py`) drives the same ECUs with measured cell data. Both
+yield FRAME arrays (channel 0 bms, 1 inverter, 2 vehicle; times from 0), the same bytes for the same seed.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import zlib
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edge.can.frames import Frames
-from edge.errors import ScenarioError
-from sim_bus.battery import CAPACITY_AH, Battery
+from sim_bus.battery import CAPACITY_AH, Battery, Limits
 from sim_bus.ecus import Ecus, Readings
 from sim_bus.scenario import Scenario
 from sim_bus.vehicle import Vehicle
@@ -60,18 +55,22 @@ class Run(Protocol):
         ...
 
 
-class _BmsSoc:
-    """The BMS's own state of charge: counting, with its sensor's bias, from a wrong start."""
+class BmsSoc:
+    """The BMS's own state of charge: counting, with its sensor's bias, from a wrong start.
+
+    Where start or capacity are NaN it knows nothing, and says so.
+    """
 
     def __init__(self, soc: float, capacity_ah: float) -> None:
-        self.soc, self._capacity_ah = soc, capacity_ah
+        self.soc, self._capacity_ah = float(np.clip(soc, 0, 1)), capacity_ah
 
     def step(self, dt_s: float, measured_a: float) -> None:
-        self.soc = min(max(self.soc - measured_a * dt_s / 3600 / self._capacity_ah, 0.0), 1.0)
+        self.soc = float(np.clip(self.soc - measured_a * dt_s / 3600 / self._capacity_ah, 0, 1))
 
     @property
     def displayed_pct(self) -> float:
-        return min(max((self.soc - DISPLAY[0]) / (DISPLAY[1] - DISPLAY[0]), 0.0), 1.0) * 100
+        low, high = DISPLAY
+        return float(np.clip((self.soc - low) / (high - low), 0, 1)) * 100
 
 
 class Simulation:
@@ -80,11 +79,10 @@ class Simulation:
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._scenario = scenario
-        self._battery = Battery(self._rng, scenario.soc, scenario.battery_degc)
-        self._vehicle = Vehicle(scenario, self._rng)
+        self.battery = Battery(self._rng, scenario.soc, scenario.battery_degc)
+        self.vehicle = Vehicle(scenario, self._rng)
         self._ecus = Ecus(self._rng)
-        error = scenario.bms_soc_error
-        self._bms = _BmsSoc(min(max(self._battery.pack_soc() + error, 0), 1), 2 * CAPACITY_AH)
+        self._bms = BmsSoc(self.battery.pack_soc() + scenario.bms_soc_error, 2 * CAPACITY_AH)
         self._bias_a = scenario.current_bias_a * np.array([0.5, 0.5])
         self._energy = {"out_kwh": 3120.0, "in_kwh": 3410.0, "out_ah": 5600.0, "in_ah": 5640.0}
         self.truth = self._row(0.0)
@@ -94,37 +92,36 @@ class Simulation:
         n = 0
         while True:
             n += 1
-            battery, vehicle = self._battery, self._vehicle
-            power = vehicle.step(STEP_S, float(battery.temp_degc.mean()), battery.pack_soc())
-            coolant = self._scenario.ambient_degc + (30 if vehicle.heater_w else 4)
-            battery.step(STEP_S, power, coolant)
+            battery, vehicle = self.battery, self.vehicle
+            power = vehicle.step(STEP_S, float(battery.temp_degc.mean()), battery.limits())
+            battery.step(STEP_S, power, self._scenario.ambient_degc, vehicle.heater_w)
             measured = battery.string_a + self._bias_a + self._rng.normal(0, CURRENT_NOISE_A, 2)
             self._bms.step(STEP_S, float(measured.sum()))
-            self._count(power)
             self.truth = self._row(n * STEP_S)
+            self._count(self.truth)
             yield self._ecus.frames(round(n * STEP_S * 1e6), self._readings(measured))
 
-    def _count(self, power_w: float) -> None:
-        side = "out" if power_w > 0 else "in"
-        self._energy[f"{side}_kwh"] += abs(power_w) * STEP_S / 3.6e6
-        self._energy[f"{side}_ah"] += abs(float(self._battery.string_a.sum())) * STEP_S / 3600
+    def _count(self, truth: Truth) -> None:
+        side = "out" if truth.power_w > 0 else "in"
+        self._energy[f"{side}_kwh"] += abs(truth.power_w) * STEP_S / 3.6e6
+        self._energy[f"{side}_ah"] += abs(truth.current_a) * STEP_S / 3600
 
     def _row(self, t_s: float) -> Truth:
-        battery = self._battery
+        battery = self.battery
         left, capacity = battery.string_soc()
         volts = float(battery.cell_v.sum(axis=1).mean())
         current = float(battery.string_a.sum())
         return Truth(
             round(t_s, 6), battery.pack_soc(), self._bms.soc, float(left[0] / capacity[0]),
             float(left[1] / capacity[1]), current, volts, volts * current,
-            float(battery.temp_degc.mean()), self._vehicle.speed_ms * 3.6,
+            float(battery.temp_degc.mean()), self.vehicle.speed_ms * 3.6,
         )  # fmt: skip
 
     def _readings(self, measured_a: FloatArray) -> Readings:
-        battery, vehicle, scenario = self._battery, self._vehicle, self._scenario
+        battery, vehicle, scenario = self.battery, self.vehicle, self._scenario
         cells = battery.cell_v + self._rng.normal(0, CELL_NOISE_V, battery.cell_v.shape)
         temps = battery.temp_degc.reshape(2, 44, 4).mean(axis=2)
-        values = pack_values(cells, temps, measured_a, self._bms.displayed_pct)
+        values = pack_values(cells, temps, measured_a, self._bms.displayed_pct, battery.limits())
         charging = vehicle.charger_w > 0
         volts = values["PackVoltage"]
         values |= {
@@ -134,10 +131,11 @@ class Simulation:
             "MotorSpeed": vehicle.motor_rad_s * 9.549,
             "DcVoltage": volts,
             "DcCurrent": vehicle.motor_w / volts,
-            "MotorTemp": max(scenario.ambient_degc, -39) + 35,
-            "InverterTemp": max(scenario.ambient_degc, -39) + 25,
-            "CoolantTemp": max(scenario.ambient_degc, -39) + 20,
+            "MotorTemp": scenario.ambient_degc + 35,
+            "InverterTemp": scenario.ambient_degc + 25,
+            "CoolantTemp": scenario.ambient_degc + 20,
             "FaultCode": 0,
+            "DeratingActive": vehicle.derated,
             "InverterState": 1 if charging else 2,
             "WheelBasedVehicleSpeed": vehicle.speed_ms * 3.6,
             "TotalVehicleDistance": vehicle.odometer_m / 1000,
@@ -162,7 +160,7 @@ class Simulation:
 
 
 def pack_values(
-    cells: FloatArray, temps: FloatArray, string_a: FloatArray, soc_pct: float
+    cells: FloatArray, temps: FloatArray, string_a: FloatArray, soc_pct: float, limits: Limits
 ) -> dict[str, float]:
     """What the BMS says of the pack, from cells (2, 176), sensors (2, 44) and string currents (2,); the
     bus's sign of current: positive on charge."""
@@ -175,10 +173,10 @@ def pack_values(
         "SoC": soc_pct,
         "State": 3,
         "ContactorsClosed": 1,
-        "DischargePowerLimit": 240,
-        "ChargePowerLimit": 120 if temps.min() > 0 else 0,
-        "DischargeCurrentLimit": 420,
-        "ChargeCurrentLimit": 220 if temps.min() > 0 else 0,
+        "DischargePowerLimit": limits.discharge_w / 1000,
+        "ChargePowerLimit": limits.charge_w / 1000,
+        "DischargeCurrentLimit": limits.discharge_w / volts,
+        "ChargeCurrentLimit": limits.charge_w / volts,
         "InsulationResistance": 2150,
         "InsulationMeasured": 1,
         "MinCellVoltage": float(flat.min()),
@@ -187,8 +185,8 @@ def pack_values(
         "MaxCellNumber": int(flat.argmax()) + 1,
         "MinCellTemp": float(temps.min()),
         "MaxCellTemp": float(temps.max()),
-        "HvessDischargePower": 240,
-        "HvessChargePower": 120,
+        "HvessDischargePower": limits.discharge_w / 1000,
+        "HvessChargePower": limits.charge_w / 1000,
         "HvessVoltageLevel": volts,
         "HvessCurrentLevel": amps,
         "HvessFastUpdateSoC": soc_pct,
@@ -211,83 +209,6 @@ def pack_values(
     return values
 
 
-class Playback:
-    """Measured data of one cell as a pack: `parallel` such cells in each place, all a little different.
-
-    Raises
-    ------
-    ScenarioError
-        The file lacks a column, has no rows, or its time does not rise.
-    """
-
-    def __init__(self, path: Path, seed: int, parallel: int = 80, bms_soc_error: float = 0.04) -> None:
-        self._columns = _measured(path)
-        self._parallel = parallel
-        self._rng = np.random.default_rng(seed)
-        self._ecus = Ecus(self._rng)
-        self._offset_v = self._rng.normal(0, 0.002, (2, 176))
-        self._offset_degc = self._rng.normal(0, 0.3, (2, 44))
-        self.duration_s = float(self._columns["time_s"][-1] - self._columns["time_s"][0])
-        soc = self._columns.get("soc")
-        start = float(soc[0]) if soc is not None else 0.5
-        capacity = _capacity(self._columns)
-        self._bms = _BmsSoc(min(max(start - bms_soc_error, 0), 1), 2 * parallel * capacity)
-        self.truth = self._row(0.0)
-
-    def steps(self) -> Iterator[Frames]:
-        """See Run; ends with the data."""
-        for n in range(1, int(self.duration_s / STEP_S + 1e-6) + 1):
-            t = n * STEP_S
-            current = self._at("current_A", t) * self._parallel
-            strings = np.full(2, current) + self._rng.normal(0, CURRENT_NOISE_A, 2)
-            cells = self._at("voltage_V", t) + self._offset_v + self._rng.normal(0, CELL_NOISE_V, (2, 176))
-            temps = self._at("temperature_C", t) + self._offset_degc
-            self._bms.step(STEP_S, float(strings.sum()))
-            self.truth = self._row(t)
-            readings = Readings(pack_values(cells, temps, strings, self._bms.displayed_pct), cells, temps)
-            yield self._ecus.frames(round(t * 1e6), readings)
-
-    def _at(self, name: str, t_s: float) -> float:
-        times = self._columns["time_s"]
-        return float(np.interp(times[0] + t_s, times, self._columns[name]))
-
-    def _row(self, t_s: float) -> Truth:
-        soc = self._at("soc", t_s) if "soc" in self._columns else float("nan")
-        current = 2 * self._parallel * self._at("current_A", t_s)
-        volts = 176 * self._at("voltage_V", t_s)
-        temp = self._at("temperature_C", t_s)
-        return Truth(round(t_s, 6), soc, self._bms.soc, soc, soc, current, volts, volts * current, temp, 0.0)
-
-
-def _capacity(columns: dict[str, FloatArray]) -> float:
-    """The measured cell's capacity in Ah, from its own counting; 1 where the file can't tell."""
-    if "soc" not in columns:
-        return 1.0
-    moved = np.trapezoid(columns["current_A"], columns["time_s"]) / 3600
-    change = float(columns["soc"][0] - columns["soc"][-1])
-    return float(moved / change) if abs(change) > 0.01 else 1.0
-
-
-def _measured(path: Path) -> dict[str, FloatArray]:
-    try:
-        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
-        raise ScenarioError(f"{path}: cannot be read: {error}") from None
-    needed = ("time_s", "current_A", "voltage_V", "temperature_C")
-    missing = [n for n in needed if not rows or n not in rows[0]]
-    if missing:
-        raise ScenarioError(f"{path}: no rows, or no column {', '.join(missing)}")
-    try:
-        names = [*needed, *(["soc"] if rows[0].get("soc") else [])]
-        columns = {n: np.array([float(r[n]) for r in rows]) for n in names}
-    except (TypeError, ValueError) as error:
-        raise ScenarioError(f"{path}: holds what is no number: {error}") from None
-    if any(not np.isfinite(c).all() for c in columns.values()) or (np.diff(columns["time_s"]) < 0).any():
-        raise ScenarioError(f"{path}: holds what is no number, or its time runs backwards")
-    return columns
-
-
 def truth_line(truth: Truth) -> list[str]:
-    """A row of the truth as text, six digits."""
-    return [f"{v:.6f}".rstrip("0").rstrip(".") for v in astuple(truth)]
+    """A row of the truth as text, six digits; empty where nobody knows."""
+    return ["" if v != v else f"{v:.6f}".rstrip("0").rstrip(".") for v in astuple(truth)]
