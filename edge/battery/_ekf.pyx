@@ -16,6 +16,9 @@ OCV bends: its slope is the secant over soc ± sqrt(3) sd, and what the secant m
 2013, chapters 5 and 6). For a small sd that is the derivative. `e` is a shaping filter (first-order
 Gauss-Markov): correlated errors of the model do not pass for independent evidence.
 
+Where a correction takes soc beyond 0 or 1, the state is projected on that bound (D. Simon, "Kalman filtering
+with state constraints", IET Control Theory and Applications 4, 2010).
+
 A sample beyond 3 sd counts for less (Huber's weight), and for how long that has gone on is counted: the
 filter may have lost its cell.
 
@@ -261,6 +264,11 @@ cdef class Kernel:
                     size = 0.5 * (size + m[b][a] - aph[b] * gain[a] + gain[b] * r * gain[a])
                 p[a * N + b] = size
                 p[b * N + a] = size
-        x[0] = fmin(fmax(x[0], 0.0), 1.0)
+        # No soc beyond 0 and 1: what it may not explain, the other states do (projection on the bound)
+        size = fmin(fmax(x[0], 0.0), 1.0) - x[0]
+        if size != 0.0 and p[0] > 0.0:
+            for a in range(1, N):
+                x[a] += p[a * N] / p[0] * size
+        x[0] += size
         x[3] = fmin(fmax(x[3], -1.0), 1.0)
         x[5] = fmin(fmax(x[5], K_MIN), K_MAX)

@@ -108,6 +108,8 @@ class Twin:
         self.x = x + gain * nu
         keep = np.eye(N) - np.outer(gain, h)
         self.p = keep @ self.p @ keep.T + r * np.outer(gain, gain)
+        if not 0 <= self.x[0] <= 1:
+            self.x = self.x + self.p[:, 0] / self.p[0, 0] * (np.clip(self.x[0], 0, 1) - self.x[0])
         for state, lowest, highest in ((0, 0.0, 1.0), (3, -1.0, 1.0), (5, 0.2, 5.0)):
             self.x[state] = min(max(self.x[state], lowest), highest)
 
