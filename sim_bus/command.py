@@ -83,16 +83,16 @@ def run_into(
         truth_file = stack.enter_context(TruthFile(truth_path)) if truth_path else None
         begin = time.monotonic()
         for n, frames in enumerate(_until(run, duration_s)):
-            if n % round(1 / STEP_S) == 0:
-                on_truth(run.truth)
-                if truth_file:
-                    truth_file.write(run.truth)
             for part in [frames] if speed is None else _slices(frames):
                 if speed is not None and len(part):
                     stop.wait(max(begin + int(part["time_us"][0]) / 1e6 / speed - time.monotonic(), 0))
                 if stop.is_set():
                     return
                 sink.write(part)
+            if n % round(1 / STEP_S) == 0 and run.truth.t_s <= (duration_s or math.inf):
+                on_truth(run.truth)
+                if truth_file:
+                    truth_file.write(run.truth)
 
 
 def _until(run: Run, duration_s: float | None) -> Iterator[Frames]:

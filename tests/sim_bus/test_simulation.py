@@ -42,7 +42,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path,
     assert first[1] != other[1]
 
 
-@pytest.mark.parametrize("duration_s", [0.1, 0.15, 1.0, 7.25])
+@pytest.mark.parametrize("duration_s", [0.1, 0.15, 0.95, 1.0, 7.25])
 def test_the_duration_is_exact(tmp_path: Path, duration_s: float, decode_log: Any, read_truth: Any) -> None:
     log, truth = tmp_path / "a.log", tmp_path / "a.csv"
     run_simulation("winter_day", str(log), 1, duration_s, None, truth)
@@ -121,7 +121,7 @@ def test_the_inverter_and_the_energy_counters_agree_with_the_truth(
 def test_speed_is_a_factor_on_real_time(tmp_path: Path) -> None:
     begin = time.monotonic()
     run_simulation("winter_day", str(tmp_path / "a.log"), 1, 4, 4.0)
-    assert 0.9 < time.monotonic() - begin < 2.0
+    assert 0.9 < time.monotonic() - begin < 3.0
 
 
 def test_a_stop_leaves_a_whole_log(tmp_path: Path, decode_log: Any) -> None:
