@@ -128,6 +128,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_log(
     log.write_text("an older log")
     (tmp_path / "o.log.part").symlink_to("/dev/full")
     assert "No space left" in failed(capsys, "winter_day", "--duration", "100", "--to", str(log))
+    assert not log.is_symlink()
     assert log.read_text() == "an older log"
     assert [p.name for p in tmp_path.iterdir()] == ["o.log"]
 
