@@ -49,6 +49,23 @@ def run_simulation(
     truth_path: Path | None = None,
     stop: threading.Event | None = None,
     parallel: int = 80,
+) -> None:
+    """`make_run`, then `run_into`.
+
+    Raises
+    ------
+    ScenarioError, SourceError, LogError
+    """
+    run_into(make_run(source, seed, parallel), to, duration_s, speed, truth_path, stop)
+
+
+def run_into(
+    run: Run,
+    to: str | None,
+    duration_s: float | None,
+    speed: float | None,
+    truth_path: Path | None,
+    stop: threading.Event | None = None,
     on_truth: Callable[[Truth], None] = lambda truth: None,
 ) -> None:
     """Live a scenario, or play data back, into a sink; the truth once a second.
@@ -60,23 +77,22 @@ def run_simulation(
     ------
     ScenarioError, SourceError, LogError
     """
-    run = make_run(source, seed, parallel)
     stop = stop or threading.Event()
     with ExitStack() as stack:
         sink = stack.enter_context(open_sink(to))
         truth_file = stack.enter_context(TruthFile(truth_path)) if truth_path else None
         begin = time.monotonic()
         for n, frames in enumerate(_until(run, duration_s)):
-            if n % round(1 / STEP_S) == 0:
-                on_truth(run.truth)
-                if truth_file:
-                    truth_file.write(run.truth)
             for part in [frames] if speed is None else _slices(frames):
                 if speed is not None and len(part):
                     stop.wait(max(begin + int(part["time_us"][0]) / 1e6 / speed - time.monotonic(), 0))
                 if stop.is_set():
                     return
                 sink.write(part)
+            if n % round(1 / STEP_S) == 0 and run.truth.t_s <= (duration_s or math.inf):
+                on_truth(run.truth)
+                if truth_file:
+                    truth_file.write(run.truth)
 
 
 def _until(run: Run, duration_s: float | None) -> Iterator[Frames]:
@@ -131,10 +147,8 @@ def _progress(total_s: float | None) -> Iterator[Callable[[Truth], None]]:
         task = view.add_task("", total=total_s)
 
         def show(truth: Truth) -> None:
-            text = (
-                f"{truth.t_s:.0f} s  SoC {truth.soc * 100:.1f} %  BMS {truth.bms_soc * 100:.1f} %  "
-                f"{truth.power_w / 1000:.1f} kW  {truth.temp_degc:.1f} °C"
-            )
+            soc, bms = (f"{x * 100:.1f} %" if x == x else "unknown" for x in (truth.soc, truth.bms_soc))
+            text = f"{truth.t_s:.0f} s  SoC {soc}  BMS {bms}  {truth.power_w / 1000:.1f} kW  {truth.temp_degc:.1f} °C"
             view.update(task, completed=truth.t_s, description=text)
 
         yield show
@@ -202,16 +216,18 @@ def sim(
     _check_paths(playback, {"--to": log, "--truth": truth_path, "--plot": plot_path})
     source: str | Path = playback if playback is not None else str(scenario)
     pace = speed if speed is not None or is_file else 1.0
+    run = make_run(source, seed, parallel)
     truths: list[Truth] = []
     stop = threading.Event()
-    with _signals(stop), _progress(duration) as show:
+    total = min(duration or math.inf, run.duration_s)
+    with _signals(stop), _progress(total if math.isfinite(total) else None) as show:
 
         def on_truth(truth: Truth) -> None:
             show(truth)
             if plot_path:
                 truths.append(truth)
 
-        run_simulation(source, to, seed, duration, pace, truth_path, stop, parallel, on_truth)
+        run_into(run, to, duration, pace, truth_path, stop, on_truth)
     if plot_path:
         plot_day(plot_path, truths, f"{source}, seed {seed}")
     written = ", ".join(str(place) for place in (to, truth_path, plot_path) if place)

@@ -210,8 +210,11 @@ def _plain(packer: Packer) -> Callable[[Readings], Values | None]:
 
 def _as_frames(out: Sequence[RawFrame]) -> Frames:
     frames = np.zeros(len(out), FRAME)
-    for frame, (time_us, channel, frame_id, flags, data) in zip(frames, out, strict=True):
-        frame["time_us"], frame["channel"], frame["id"], frame["flags"] = time_us, channel, frame_id, flags
-        frame["length"] = len(data)
-        frame["data"][: len(data)] = np.frombuffer(data, np.uint8)
+    if out:
+        times, channels, ids, flags, data = zip(*out, strict=True)
+        frames["time_us"], frames["channel"], frames["id"], frames["flags"] = times, channels, ids, flags
+        frames["length"] = [len(d) for d in data]
+        frames["data"][:, :8] = np.frombuffer(b"".join(d.ljust(8, b"\0") for d in data), np.uint8).reshape(
+            -1, 8
+        )
     return frames

@@ -81,19 +81,20 @@ def _plot(
     values = np.concatenate(series)
     if np.isnan(values).all():
         return ""
-    ticks = _ticks(float(np.nanmin(values)), float(np.nanmax(values)), least_span, 4)
-    seconds, unit = _time_unit(float(times[-1]))
-    hours = _ticks(0, float(times[-1]) / seconds, 0, 8)
+    ticks = _ticks(float(np.nanmin(values)), float(np.nanmax(values)), least_span, 5, (1, 2, 5, 10))
+    end_s = max(float(times[-1]), 1.0)
+    seconds, unit = _time_unit(end_s)
+    hours = [t for t in _ticks(0, end_s / seconds, 0, 8, (1, 2, 3, 5, 10)) if t * seconds <= end_s + 1]
 
     def x(time: float) -> float:
-        return LEFT + time / (hours[-1] * seconds) * (WIDTH - LEFT - RIGHT)
+        return LEFT + time / end_s * (WIDTH - LEFT - RIGHT)
 
     def y(value: float) -> float:
         return TOP + (ticks[-1] - value) / (ticks[-1] - ticks[0]) * (HEIGHT - TOP - BOTTOM)
 
     shapes = [_level(y(tick), tick) for tick in ticks]
     shapes += [
-        f'<text x="{x(t * seconds):.0f}" y="{HEIGHT - 6}" text-anchor="{"end" if t == hours[-1] else "middle"}">'
+        f'<text x="{x(t * seconds):.0f}" y="{HEIGHT - 6}" text-anchor="{"end" if t * seconds > 0.97 * end_s else "middle"}">'
         f"{t:g}{' ' + unit if t == hours[-1] else ''}</text>"
         for t in hours
     ]
@@ -112,13 +113,13 @@ def _level(y: float, value: float) -> str:
     )
 
 
-def _ticks(low: float, high: float, least_span: float, most: int) -> list[float]:
+def _ticks(low: float, high: float, least_span: float, most: int, steps: tuple[int, ...]) -> list[float]:
     """Round numbers that enclose low and high, at most `most` steps between them, or one more."""
     room = max(least_span - (high - low), 0) / 2
     low, high = low - room, high + room
     raw = max(high - low, 1e-9) / most
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(k * power for k in (1, 2, 5, 10) if k * power >= raw * 0.999)
+    step = next(k * power for k in steps if k * power >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(n * step, 9) for n in range(first, last + 1)]
 

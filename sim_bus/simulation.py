@@ -6,6 +6,7 @@ yield FRAME arrays (channel 0 bms, 1 inverter, 2 vehicle; times from 0), the sam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 from typing import Protocol
@@ -49,6 +50,7 @@ class Run(Protocol):
     """A simulation under way."""
 
     truth: Truth
+    duration_s: float  # infinite where nothing ends it
 
     def steps(self) -> Iterator[Frames]:
         """A FRAME array for each 0.1 s; `truth` is of the end of that step."""
@@ -75,6 +77,8 @@ class BmsSoc:
 
 class Simulation:
     """A bus that lives a scenario."""
+
+    duration_s = math.inf
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
