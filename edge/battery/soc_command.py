@@ -153,16 +153,28 @@ def _text(report: dict[str, Any], cell: CellModel) -> str:
     return "\n".join(lines)
 
 
+def _finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a number to count with", context, option)
+    return value
+
+
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--cell", "cell_name", required=True, help="A cell model's name, or its TOML file.")
 @click.option(
-    "--initial-soc", type=click.FloatRange(0, 1), help="SoC at the start; else from the first voltage."
+    "--initial-soc",
+    type=click.FloatRange(0, 1),
+    callback=_finite,
+    help="SoC at the start; else unknown. A wrong one is overruled by the voltages.",
 )
 @click.option(
-    "--capacity-ah", type=click.FloatRange(0, min_open=True), help="The cell's capacity, where known."
+    "--capacity-ah",
+    type=click.FloatRange(0, min_open=True),
+    callback=_finite,
+    help="The cell's capacity, where known.",
 )
-@click.option("--start-s", type=float, default=0.0, help="Begin at this time of the data.")
+@click.option("--start-s", type=float, default=0.0, callback=_finite, help="Begin at this time of the data.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="CSV, a row for each row of DATA."

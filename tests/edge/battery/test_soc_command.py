@@ -1,0 +1,201 @@
+"""`ayaz soc`: what its JSON promises, its errors on measured drives, and how it refuses."""
+
+import csv
+import gzip
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.battery.measured import load_measured
+from edge.cli import run_command
+
+ROOT = Path(__file__).parents[3]
+EXTRACT = ROOT / "tests/data/battery/lg_hg2_US06_-10_extract.csv.gz"
+Capture = pytest.CaptureFixture[str]
+KEYS = {
+    "rows": int,
+    "rmse_pct": float,
+    "max_abs_pct": float,
+    "mae_pct": float,
+    "time_to_5pct_s": float,
+    "after_600s": dict,
+    "coverage95": float,
+    "half_width95_pct": float,
+    "final": dict,
+    "steps_per_s": int,
+}
+FINAL = {"soc", "soc_sd", "capacity_ah", "capacity_sd_ah", "r0_ohm"}
+
+
+def soc(capsys: Capture, *arguments: object) -> dict[str, Any]:
+    assert run_command(["soc", *map(str, arguments), "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_json_holds_what_is_promised(capsys: Capture) -> None:
+    report = soc(capsys, EXTRACT, "--cell", "lg_hg2", "--initial-soc", 1)
+    assert {k: type(v) for k, v in report.items()} == KEYS
+    assert set(report["after_600s"]) == {"rmse_pct", "max_abs_pct"}
+    assert set(report["final"]) == FINAL
+    assert report["rows"] == 4501
+    assert report["final"]["capacity_ah"] == 2.7
+    assert 0 < report["final"]["capacity_sd_ah"] < 0.2
+    assert 0.03 < report["final"]["r0_ohm"] < 0.12, "of such a cell at -10 °C, in ohm"
+    assert report["steps_per_s"] > 1000
+
+
+def test_right_start(capsys: Capture) -> None:
+    """Measured: RMSE 0.2, largest 0.9. A reference that is known to about 1 % forbids to ask for less."""
+    report = soc(capsys, EXTRACT, "--cell", "lg_hg2", "--initial-soc", 1)
+    assert report["rmse_pct"] < 0.5
+    assert report["mae_pct"] <= report["rmse_pct"] <= report["max_abs_pct"] < 1.5
+    assert report["coverage95"] > 0.9
+    assert report["half_width95_pct"] < 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "final_pct"),
+    [
+        ((), 3),
+        (("--initial-soc", 0.5), 3),
+        (("--start-s", 300), 6),
+        (("--start-s", 300, "--initial-soc", 0.4), 6),
+    ],
+)
+def test_unknown_and_wrong_starts_are_found(
+    capsys: Capture, arguments: tuple[object, ...], final_pct: float
+) -> None:
+    """At -10 °C, within ten or fifteen minutes: the error, and the band that must admit it.
+
+    Measured: 1.8, 1.8, 4.5, 4.5 % at the end.
+    """
+    report = soc(capsys, EXTRACT, "--cell", "lg_hg2", *arguments)
+    truth = load_measured(EXTRACT).soc
+    assert truth is not None
+    error = 100 * abs(report["final"]["soc"] - truth[-1])
+    assert error < final_pct
+    assert error < 196 * report["final"]["soc_sd"] < 10
+    assert report["max_abs_pct"] > 30, "it must have begun wrong, or the case shows nothing"
+
+
+def test_a_wrong_truth_shows(capsys: Capture, tmp_path: Path) -> None:
+    """The report is of this file's soc: shifted by 10 %, the errors are 10 % and outside the band."""
+    with gzip.open(EXTRACT, "rt") as file:
+        rows = list(csv.reader(file))
+    for row in rows[1:]:
+        row[4] = f"{float(row[4]) - 0.1:.6f}"
+    path = tmp_path / "shifted.csv"
+    path.write_text("\n".join(",".join(row) for row in rows))
+    report = soc(capsys, path, "--cell", "lg_hg2", "--initial-soc", 1)
+    assert report["rmse_pct"] == pytest.approx(10, abs=1)
+    assert report["coverage95"] < 0.1
+    assert report["time_to_5pct_s"] is None
+
+
+def test_without_a_truth_there_are_no_errors(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "short.csv"
+    path.write_text("time_s,current_A,voltage_V\n0,1,3.7\n1,1,3.7\n")
+    report = soc(capsys, path, "--cell", "lg_hg2")
+    for key in ("rmse_pct", "max_abs_pct", "mae_pct", "time_to_5pct_s", "coverage95"):
+        assert report[key] is None
+    assert report["after_600s"] == {"rmse_pct": None, "max_abs_pct": None}
+    assert 0 < report["final"]["soc"] < 1
+
+
+def test_out_has_a_row_for_each_row(capsys: Capture, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    report = soc(capsys, EXTRACT, "--cell", "lg_hg2", "--initial-soc", 1, "--start-s", 850, "-o", out)
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    data = load_measured(EXTRACT)
+    kept = data.time_s >= 850
+    assert len(rows) == report["rows"] == kept.sum()
+    assert list(rows[0]) == ["time_s", "soc", "soc_sd", "soc_true"]
+    assert data.soc is not None
+    np.testing.assert_allclose([float(r["soc_true"]) for r in rows], data.soc[kept], atol=1e-6)
+    error = 100 * np.array([float(r["soc"]) - float(r["soc_true"]) for r in rows])
+    assert report["rmse_pct"] == pytest.approx(math.sqrt(np.mean(error**2)), abs=1e-3)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_same_twice(capsys: Capture) -> None:
+    reports = [soc(capsys, EXTRACT, "--cell", "lg_hg2", "--start-s", 600) for _ in range(2)]
+    for report in reports:
+        del report["steps_per_s"]
+    assert reports[0] == reports[1]
+
+
+def test_text(capsys: Capture) -> None:
+    assert run_command(["soc", str(EXTRACT), "--cell", "lg_hg2", "--initial-soc", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "4501 rows, cell lg_hg2 (NMC)" in text
+    assert "within our 95 % band" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["none.csv", "--cell", "lg_hg2"], 1, "none.csv: no such file"),
+        ([str(EXTRACT), "--cell", "none"], 1, "no cell model 'none'"),
+        ([str(EXTRACT), "--cell", "lg_hg2", "--start-s", "1e6"], 1, "the data end at 900 s"),
+        (
+            [str(EXTRACT), "--cell", "lg_hg2", "--start-s", "899", "-o", "/no/folder/x.csv"],
+            1,
+            "cannot be written",
+        ),
+        ([str(EXTRACT)], 2, "--cell"),
+        ([str(EXTRACT), "--cell", "lg_hg2", "--initial-soc", "50"], 2, "--initial-soc"),
+        ([str(EXTRACT), "--cell", "lg_hg2", "--initial-soc", "nan"], 2, "--initial-soc"),
+        ([str(EXTRACT), "--cell", "lg_hg2", "--capacity-ah", "inf"], 2, "--capacity-ah"),
+        ([str(EXTRACT), "--cell", "lg_hg2", "--capacity-ah", "nan"], 2, "--capacity-ah"),
+        ([str(EXTRACT), "--cell", "lg_hg2", "--capacity-ah", "0"], 2, "--capacity-ah"),
+        ([str(EXTRACT), "--cell", "lg_hg2", "--start-s", "nan"], 2, "--start-s"),
+    ],
+)
+def test_refusals(capsys: Capture, arguments: list[str], status: int, says: str) -> None:
+    assert run_command(["soc", *arguments]) == status
+    shown = capsys.readouterr()
+    assert says in shown.err
+    assert shown.out == ""
+    assert status == 2 or shown.err.count("\n") == 1
+
+
+# Drives on which no model was fitted: data, whole drive from its right soc (RMSE, largest), and from half of
+# its time on with an unknown soc, from 600 s on (RMSE); in %. A third above what was measured.
+HELD_OUT = [
+    ("lg_hg2_nmc/Mixed1_+40", 1.0, 1.8, 1.3),
+    ("lg_hg2_nmc/Mixed1_+25", 0.8, 1.3, 0.9),
+    ("lg_hg2_nmc/Mixed1_+10", 0.8, 1.9, 2.9),
+    ("lg_hg2_nmc/Mixed1_+00", 0.7, 1.2, 3.0),
+    ("lg_hg2_nmc/Mixed1_-10", 1.9, 3.1, 4.4),
+    ("lg_hg2_nmc/Mixed1_-20", 2.7, 4.2, 3.3),
+]
+# The A123's resistances come from these very drives (docs/battery.md has each left out): a guard, no judgement.
+FITTED = [
+    ("a123_lfp/drive_+45", 2.4, 4.7, 8.4),
+    ("a123_lfp/drive_+25", 1.6, 4.3, 7.7),
+    ("a123_lfp/drive_+05", 1.9, 4.7, 13.4),
+    ("a123_lfp/drive_-05", 1.6, 4.2, 12.2),
+    ("a123_lfp/drive_-25", 1.4, 2.8, 8.4),
+]
+
+
+@pytest.mark.parametrize(("name", "rmse", "largest", "unknown"), HELD_OUT + FITTED)
+def test_drives(
+    capsys: Capture, shared_data: Path, name: str, rmse: float, largest: float, unknown: float
+) -> None:
+    path = shared_data / "battery" / f"{name}.csv.gz"
+    cell = "lg_hg2" if name.startswith("lg") else "a123_26650"
+    right = soc(capsys, path, "--cell", cell, "--initial-soc", 1)
+    half = soc(capsys, path, "--cell", cell, "--start-s", load_measured(path).time_s[-1] / 2)
+    print(name, right["rmse_pct"], right["max_abs_pct"], right["coverage95"], half["after_600s"]["rmse_pct"])
+    assert right["rmse_pct"] < rmse
+    assert right["max_abs_pct"] < largest
+    assert right["coverage95"] > 0.8
+    assert half["after_600s"]["rmse_pct"] < unknown
+    assert half["coverage95"] > 0.6
