@@ -75,7 +75,7 @@ def _or_problem(make: Callable[[], T], problems: list[str]) -> T | None:
     try:
         return make()
     except AyazError as error:
-        problems += getattr(error, "problems", None) or [str(error)]
+        problems += error.problems
         return None
 
 

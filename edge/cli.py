@@ -13,7 +13,7 @@ import sys
 import click
 
 from edge import __version__
-from edge.errors import AyazError, ConfigError
+from edge.errors import AyazError
 
 # command -> (module:attribute, one line of help)
 COMMANDS = {
@@ -73,12 +73,9 @@ def run_command(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         print("\nayaz: stopped", file=sys.stderr)
         return 130
-    except ConfigError as error:
+    except AyazError as error:
         for problem in error.problems:
             print(f"ayaz: {problem}", file=sys.stderr)
-        return 1
-    except AyazError as error:
-        print(f"ayaz: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         extra = EXTRA_OF.get((error.name or "").partition(".")[0])

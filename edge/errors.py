@@ -7,15 +7,16 @@ escapes is a defect of ours.
 
 
 class AyazError(Exception):
-    """Something outside us is wrong: the text says what, where, and what to do."""
-
-
-class ConfigError(AyazError):
-    """A configuration file is wrong. `problems` holds every mistake found, one line each."""
+    """Something outside us is wrong: the text says what, where, and what to do. `problems` holds every
+    mistake found, one line each."""
 
     def __init__(self, problems: str | list[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("; ".join(self.problems))
+
+
+class ConfigError(AyazError):
+    """A configuration file is wrong."""
 
 
 class DatabaseError(AyazError):
