@@ -12,12 +12,11 @@ from typing import IO, Any
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from edge.agent import make_setup
 from edge.can.frames import Frames
 from edge.can.logs import open_log
+from edge.command import frame_progress, whole_file
 from edge.config import load
 from edge.core import BMS_SOC, PACK_SOC, PACK_SOC_SD, Core, Setup
 from edge.errors import LogError
@@ -122,11 +121,11 @@ def replay(
     batches = 0
     try:
         with ExitStack() as stack:
-            part = out.with_name(out.name + ".part") if out else None
+            part = stack.enter_context(whole_file(out)) if out else None
             rows = _Rows(stack.enter_context(part.open("w", newline="", encoding="utf-8"))) if part else None
             if batch_dir:
                 batch_dir.mkdir(parents=True, exist_ok=True)
-            progress = stack.enter_context(_progress())
+            progress = stack.enter_context(frame_progress())
             task = progress.add_task("replay", total=None, frames=0)
             for core, items in replay_logs(setup, list(logs)):
                 batches += sum(item.kind == "batch" for item in items)
@@ -137,13 +136,8 @@ def replay(
                     (batch_dir / f"{item.seq:08d}.{item.kind}.json.zst").write_bytes(item.payload)
                 if items:
                     progress.update(task, frames=core.counts.total()["received"])
-        if part and out:
-            part.replace(out)
     except OSError as error:
         raise LogError(f"{error.filename or out}: cannot be written: {error.strerror}") from None
-    finally:
-        if out:
-            out.with_name(out.name + ".part").unlink(missing_ok=True)
     if core is None:
         raise LogError(f"{logs[0]}: holds no frames")
     result = summary(core, batches, time.process_time() - begin)
@@ -151,17 +145,6 @@ def replay(
         print(json.dumps(result))
     else:
         _show(result)
-
-
-def _progress() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description} {task.fields[frames]:,} frames"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        disable=not Console(stderr=True).is_terminal,
-        transient=True,
-    )
 
 
 def _show(result: dict[str, Any]) -> None:

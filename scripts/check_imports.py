@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ALWAYS = {"edge.errors", "edge"}
-# room -> the rooms of ours that it may import, besides itself and edge.errors
+ALWAYS = {"edge.errors", "edge.command", "edge"}
+# room -> the rooms of ours that it may import, besides itself and ALWAYS
 MAY_IMPORT: dict[str, set[str]] = {
     "edge.can": {"edge.signals"},
     "edge.signals": {"dbc"},

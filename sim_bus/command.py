@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge.can.frames import FRAME, Frames
+from edge.command import finite
 from edge.errors import ScenarioError
 from sim_bus.playback import Playback
 from sim_bus.plot import plot_day
 from sim_bus.scenario import load_scenario, names
 from sim_bus.simulation import STEP_S, Run, Simulation, Truth
-from sim_bus.sinks import TruthFile, bus_channels, open_sink
+from sim_bus.sinks import TruthFile, open_sink
 
-__all__ = ["bus_channels", "run_simulation", "sim"]
 PACE_US = 20_000  # on a bus, frames are sent in slices of this length
 
 
@@ -154,12 +154,6 @@ def _progress(total_s: float | None) -> Iterator[Callable[[Truth], None]]:
         yield show
 
 
-def _finite(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no finite number.")
-    return value
-
-
 @click.command()
 @click.argument("scenario", required=False)
 @click.option("--to", help="vcan0, INTERFACE:CHANNEL, or FILE.log.")
@@ -175,13 +169,13 @@ def _finite(ctx: click.Context, parameter: click.Parameter, value: float | None)
 @click.option(
     "--duration",
     type=click.FloatRange(min=0.1),
-    callback=_finite,
+    callback=finite,
     help="Simulated seconds; a log needs one, but for playback.",
 )
 @click.option(
     "--speed",
     type=click.FloatRange(min=0.001),
-    callback=_finite,
+    callback=finite,
     help="Factor on real time; a log goes as fast as it can.",
 )
 @click.option(

@@ -14,14 +14,13 @@ import numpy as np
 
 from edge.can.frames import Frames
 from edge.errors import ScenarioError
-from sim_bus.battery import power_limits
+from sim_bus.battery import FloatArray, power_limits
 from sim_bus.ecus import Ecus, Readings
 from sim_bus.simulation import (
     CELL_NOISE_V,
     CURRENT_NOISE_A,
     STEP_S,
     BmsSoc,
-    FloatArray,
     Truth,
     pack_values,
 )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.errors import ScenarioError
+from sim_bus.battery import FloatArray
 from sim_bus.simulation import Truth
 
 WIDTH, HEIGHT = 900, 180
@@ -70,9 +70,6 @@ def plot_day(path: Path, truths: Sequence[Truth], title: str) -> None:
         path.write_text(page, "utf-8")
     except OSError as error:
         raise ScenarioError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def _plot(

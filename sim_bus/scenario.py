@@ -61,7 +61,7 @@ def load_scenario(where: str) -> Scenario:
     Raises
     ------
     ScenarioError
-        There is none, or it has mistakes: the all of them, each with its place.
+        There is none, or it has mistakes: all of them, each with its place.
     """
     if where in names():
         text, path = (resources.files("sim_bus.scenarios") / f"{where}.toml").read_text("utf-8"), where

@@ -12,15 +12,13 @@ from dataclasses import astuple, dataclass, fields
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.can.frames import Frames
-from sim_bus.battery import CAPACITY_AH, Battery, Limits
+from sim_bus.battery import CAPACITY_AH, Battery, FloatArray, Limits
 from sim_bus.ecus import Ecus, Readings
 from sim_bus.scenario import Scenario
 from sim_bus.vehicle import Vehicle
 
-FloatArray = npt.NDArray[np.float64]
 STEP_S = 0.1
 CELL_NOISE_V = 0.0015
 CURRENT_NOISE_A = 0.15

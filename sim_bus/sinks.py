@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ import can
 
 from edge.can.frames import EXTENDED, Frames
 from edge.can.logs import CandumpWriter
+from edge.command import whole_file
 from edge.errors import ScenarioError, SourceError
 from sim_bus.ecus import CHANNELS
 from sim_bus.simulation import TRUTH_COLUMNS, Truth, truth_line
@@ -33,15 +35,18 @@ class Sink(Protocol):
     ) -> None: ...
 
 
-class _File:
+class _File(ABC):
     """A file under way is FILE.part."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.part = path.with_name(path.name + ".part")
+        self._stack = contextlib.ExitStack()
+        self.part = self._stack.enter_context(whole_file(path))
+        self._stack.callback(self.close)
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Write what is left."""
 
     def __enter__(self) -> Self:
         return self
@@ -50,13 +55,9 @@ class _File:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.close()
-            if kind is None:
-                self.part.replace(self.path)
+            self._stack.__exit__(kind, error, trace)
         except OSError as trouble:
             raise ScenarioError(f"{self.path}: cannot be written: {trouble.strerror}") from None
-        finally:
-            self.part.unlink(missing_ok=True)
 
 
 class LogSink(_File):

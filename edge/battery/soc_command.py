@@ -19,6 +19,7 @@ from rich.progress import Progress
 from edge.battery.estimator import PackEstimator
 from edge.battery.measured import Measured, load_measured
 from edge.battery.model import CellModel, FloatArray, load_cell
+from edge.command import finite, whole_file
 from edge.errors import DataError
 
 TWO_SIDED_95 = 1.96
@@ -120,17 +121,14 @@ def _settled(since_s: FloatArray, size_pct: FloatArray) -> float | None:
 
 def _write(path: Path, run: SocRun) -> None:
     """Under another name first, so that nothing half written bears the right one."""
-    partial = path.with_name(path.name + ".part")
     try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["time_s", "soc", "soc_sd", *([] if run.truth is None else ["soc_true"])])
             columns = [run.time_s, run.soc, run.soc_sd, *([] if run.truth is None else [run.truth])]
             for row in zip(*(c.tolist() for c in columns), strict=True):
                 writer.writerow([f"{row[0]:.3f}", *("" if math.isnan(v) else f"{v:.6f}" for v in row[1:])])
-        partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise DataError(f"{path}: cannot be written: {error.strerror}") from None
 
 
@@ -153,28 +151,22 @@ def _text(report: dict[str, Any], cell: CellModel) -> str:
     return "\n".join(lines)
 
 
-def _finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a number to count with", context, option)
-    return value
-
-
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--cell", "cell_name", required=True, help="A cell model's name, or its TOML file.")
 @click.option(
     "--initial-soc",
     type=click.FloatRange(0, 1),
-    callback=_finite,
+    callback=finite,
     help="SoC at the start; else unknown. A wrong one is overruled by the voltages.",
 )
 @click.option(
     "--capacity-ah",
     type=click.FloatRange(0, min_open=True),
-    callback=_finite,
+    callback=finite,
     help="The cell's capacity, where known.",
 )
-@click.option("--start-s", type=float, default=0.0, callback=_finite, help="Begin at this time of the data.")
+@click.option("--start-s", type=float, default=0.0, callback=finite, help="Begin at this time of the data.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="CSV, a row for each row of DATA."

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import click
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from edge.can.decoder import Counts, Decoded, Decoder
 from edge.can.logs import Log, open_log
+from edge.command import frame_progress, whole_file
 from edge.errors import LogError
 from edge.signals.catalogue import load_database
 
@@ -181,12 +180,12 @@ def decode(
     if as_json and not stats:
         raise click.UsageError("--json goes with --stats; for JSON lines say --format jsonl")
     begin = time.perf_counter()
-    part = out.with_name(out.name + ".part") if out and not stats else None
     counts = Counts(1)
     try:
         with ExitStack() as stack:
+            part = stack.enter_context(whole_file(out)) if out and not stats else None
             writer = None if stats else _writer(stack, fmt, part)
-            progress = stack.enter_context(_progress(quiet=writer is not None and part is None))
+            progress = stack.enter_context(frame_progress(quiet=writer is not None and part is None))
             task = progress.add_task("decode", frames=0)
             rows = decode_logs(list(logs), list(dbcs), j1939, raw_choices)
             for n, (t, channel, frame_id, decoded, so_far) in enumerate(rows):
@@ -198,15 +197,10 @@ def decode(
                     progress.update(task, frames=n)
             if writer:
                 writer.close()
-        if part and out:
-            part.replace(out)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise LogError(f"{out}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if part:
-            part.unlink(missing_ok=True)
     if stats:
         _show(counts.total(), time.perf_counter() - begin, as_json)
 
@@ -224,15 +218,3 @@ def _show(total: dict[str, int], seconds: float, as_json: bool) -> None:
         return
     for name, value in result.items():
         print(f"{name:>8}  {value:,}")
-
-
-def _progress(quiet: bool) -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description} {task.fields[frames]:,} frames"),
-        TimeElapsedColumn(),
-        console=console,
-        disable=quiet or not console.is_terminal,
-        transient=True,
-    )

@@ -201,7 +201,7 @@ class _Reading(AbstractContextManager[Iterator[can.Message]]):
         temporary = self._stack.enter_context(tempfile.NamedTemporaryFile(suffix=suffix))  # noqa: SIM115
         try:
             with unpack() as plain:
-                while block := plain.read1(1 << 20) if hasattr(plain, "read1") else plain.read(1 << 20):
+                while block := plain.read1(1 << 20):
                     temporary.write(block)
         except _BROKEN_PACKING as error:
             self.trouble = error
