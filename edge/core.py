@@ -262,7 +262,6 @@ class _Battery:
         self.memory_refused = 0
         self._next_pack_us = 0
         self._next_cells_us = 0
-        self._pack: Any = None
         self.columns = self._make_columns(cells) if len(cells) and len(currents) else ()
 
     def _make_columns(self, cells: Sequence[Signal]) -> tuple[Column, ...]:
@@ -302,7 +301,6 @@ class _Battery:
         voltage = np.where(fresh, latest.value[self.cell_slots], np.nan)
         self.used_us[fresh] = time_us[fresh]
         self.estimator.step(dt_s, current, voltage, self._temperatures(latest))
-        self._pack = self.estimator.pack()
 
     def _begin(self, latest: LatestTable) -> bool:
         """Start the estimator once every cell has been heard."""
@@ -346,7 +344,8 @@ class _Battery:
         if now_us >= self._next_pack_us:
             self._next_pack_us = (now_us // ESTIMATE_RATE_US + 1) * ESTIMATE_RATE_US
             columns = np.arange(2)
-            values = np.array([self._pack.soc, self._pack.soc_sd])
+            pack = self.estimator.pack()
+            values = np.array([pack.soc, pack.soc_sd])
         if now_us >= self._next_cells_us:
             self._next_cells_us = (now_us // CELL_ESTIMATE_RATE_US + 1) * CELL_ESTIMATE_RATE_US
             columns = np.concatenate([columns, 2 + np.arange(len(self.cell_slots))])
@@ -354,12 +353,10 @@ class _Battery:
         return columns, np.round(values * 100 / ESTIMATE_QUANTUM_PCT).astype(np.int64)
 
     def snapshot(self) -> dict[str, Any]:
-        if self._pack is None:
+        if self.estimator is None:
             return {}
-        return {
-            PACK_SOC: round(self._pack.soc * 100, 2),
-            PACK_SOC_SD: round(self._pack.soc_sd * 100, 2),
-        }
+        pack = self.estimator.pack()
+        return {PACK_SOC: round(pack.soc * 100, 2), PACK_SOC_SD: round(pack.soc_sd * 100, 2)}
 
     def dump(self) -> bytes:
         return self.estimator.dump() if self.estimator else (self.restored or b"")

@@ -134,18 +134,14 @@ def solve(normal: Array, right: Array, positive: slice) -> Array:
 
 def rising(voltage: Array, soc: Array) -> Array:
     """The nearest curve (pool adjacent violators) that rises by at least SLOPE_MIN_V per unit of soc."""
-    return pooled(voltage - SLOPE_MIN_V * soc) + SLOPE_MIN_V * 1.001 * soc
-
-
-def pooled(values: Array) -> Array:
-    """The nearest sequence that does not fall."""
     blocks: list[list[float]] = []
-    for value in values.tolist():
+    for value in (voltage - SLOPE_MIN_V * soc).tolist():
         blocks.append([value, 1])
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
             (a, m), (b, n) = blocks[-2:]
             blocks[-2:] = [[(a * m + b * n) / (m + n), m + n]]
-    return np.concatenate([np.full(int(n), v) for v, n in blocks])
+    flat = np.concatenate([np.full(int(n), v) for v, n in blocks])
+    return flat + SLOPE_MIN_V * 1.001 * soc
 
 
 def slow_error(error: Array, rows: Array) -> float:

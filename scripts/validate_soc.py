@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from edge.battery.measured import Measured, load_measured
 from edge.battery.model import CellModel, load_cell
 from edge.battery.soc_command import estimate_soc, soc_report
-from scripts.fit_cells import A123_DRIVES, a123_26650, label, write
+from scripts.fit_cells import A123_CAPACITY_AH, A123_DRIVES, a123_26650, label, write
 
 PAGE = Path(__file__).parent.parent / "docs" / "battery.md"
 BEGIN, END = "<!-- validation: begin -->", "<!-- validation: end -->"
@@ -67,9 +67,9 @@ def drives(data: Path, left_out: Path) -> Iterator[Drive]:
                 yield Drive("LG HG2", degrees(path), role, path, "lg_hg2", NMC_SENSORS)
     for path in sorted(data.glob("a123_lfp/drive_*.csv.gz")):
         temp = degrees(path)
-        yield Drive("A123", temp, "fitted", path, "a123_26650", lfp_sensors(2.072))
+        yield Drive("A123", temp, "fitted", path, "a123_26650", lfp_sensors(A123_CAPACITY_AH))
         other = str(left_out / label(temp) / "a123_26650.toml")
-        yield Drive("A123", temp, "left out", path, other, lfp_sensors(2.072))
+        yield Drive("A123", temp, "left out", path, other, lfp_sensors(A123_CAPACITY_AH))
     for path in data.glob("tao_lfp/*.csv.gz"):
         yield Drive("Tao LFP", degrees(path), "another cell", path, "a123_26650", lfp_sensors(1.2))
 

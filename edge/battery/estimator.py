@@ -368,8 +368,8 @@ class PackEstimator:
         likeliest = np.zeros(len(self._cell), dtype=bool)
         likeliest[self._first()] = True
         self._keep(~sought[self._cell] | likeliest)
-        copies = np.where(sought, GUESSES + kept, np.bincount(self._cell, minlength=n))
-        self._keep(np.repeat(np.arange(len(self._cell)), np.where(sought, copies, 1)[self._cell]))
+        copies = np.where(sought, GUESSES + kept, 1)
+        self._keep(np.repeat(np.arange(len(self._cell)), copies[self._cell]))
         number = np.arange(len(self._cell)) - self._first()[self._cell] - kept[self._cell]
         self._score[sought[self._cell]] = math.log1p(-DOUBT)
         rows = sought[self._cell] & (number >= 0)
