@@ -229,7 +229,8 @@ class _BusPlots:
     def __init__(self, store: Store, operator: str, bus: str) -> None:
         self.store, self.operator, self.bus = store, operator, bus
         self.minutes = 10
-        self.begin_ms = 0
+        self.window_ms = (0, 0)
+        self.held_to_ms = 0  # the bus's newest estimate: until then a last sample holds
         with (
             ui.grid()
             .classes("w-full gap-4")
@@ -243,7 +244,10 @@ class _BusPlots:
             return ui.echart({"series": []}).style(f"height:{height}px").classes("w-full")
 
     def refresh(self) -> None:
-        self.begin_ms = int(time.time() * 1000) - self.minutes * 60_000
+        now_ms = int(time.time() * 1000)
+        self.window_ms = (now_ms - self.minutes * 60_000, now_ms + 60_000)
+        t, _ = self._samples(SOC)
+        self.held_to_ms = int(t[-1]) if len(t) else 0
         self._show(self.soc, self._soc())
         self._show(self.power, self._power())
         self._show(self.temps, self._temps())
@@ -254,15 +258,15 @@ class _BusPlots:
         plot.options.update(options)
         plot.update()
 
+    def _samples(self, path: str) -> tuple[Any, Any]:
+        return self.store.series(self.operator, self.bus, path, *self.window_ms)
+
     def _series(self, path: str) -> tuple[Any, Any]:
-        """Samples of the window shown; the last one is held until the bus's last batch."""
-        t, values = self.store.series(self.operator, self.bus, path, self.begin_ms, self.begin_ms + (1 << 40))
-        if path == SOC or not len(t):
+        """Samples of the window shown, and the last one once more, where it holds until now."""
+        t, values = self._samples(path)
+        if not len(t) or t[-1] >= self.held_to_ms:
             return t, values
-        t_end, _ = self._series(SOC)
-        if not len(t_end) or t_end[-1] <= t[-1]:
-            return t, values
-        return np.append(t, t_end[-1]), np.append(values, values[-1])
+        return np.append(t, self.held_to_ms), np.append(values, values[-1])
 
     def _soc(self) -> dict[str, Any]:
         t, soc = self._series(SOC)
