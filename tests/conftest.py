@@ -4,13 +4,37 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+AYAZ = [sys.executable, "-m", "edge.cli"]
+CHANNELS = ("bms", "inverter", "vehicle")
+
+
+def bus_config(
+    sources: Mapping[str, str],
+    *,
+    broker: str = "mqtt://127.0.0.1:1",
+    battery: str = 'cell = "lfp_bus"',
+    interval_s: float | None = None,
+) -> str:
+    """A bus's configuration: each channel's source; nothing answers at the default broker."""
+    channels = "".join(f'[[can]]\nname = "{c}"\nsource = "{s}"\ndbc = "{c}"\n' for c, s in sources.items())
+    batch = "" if interval_s is None else f"[batch]\ninterval_s = {interval_s}\n"
+    return (
+        f'# of the tests\noperator = "o"\nbus = "b"\nstate_dir = "state"\n{channels}'
+        f'[battery]\n{battery}\n{batch}[mqtt]\nbroker = "{broker}"\n'
+    )
+
+
+def virtual(name: str) -> dict[str, str]:
+    """The sources that `ayaz sim --to virtual:NAME` feeds."""
+    return {c: f"virtual:{name}-{c}" for c in CHANNELS}
 
 
 @pytest.fixture(scope="session")

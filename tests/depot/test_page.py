@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.conftest import AYAZ, eventually, free_port
+
 pytestmark = pytest.mark.system
 BUSES = 3
 # AYAZ_SCREENSHOTS=docs/images makes the README's pictures anew.
@@ -20,19 +21,8 @@ PICTURES = os.environ.get("AYAZ_SCREENSHOTS")
 
 @pytest.fixture(scope="module")
 def demo_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    from tests.conftest import eventually, free_port
-
     url = f"http://127.0.0.1:{free_port()}"
-    command = [
-        sys.executable,
-        "-m",
-        "edge.cli",
-        "demo",
-        "--buses",
-        str(BUSES),
-        "--port",
-        url.rsplit(":", 1)[1],
-    ]
+    command = [*AYAZ, "demo", "--buses", str(BUSES), "--port", url.rsplit(":", 1)[1]]
     environment = os.environ | {"BROWSER": "true"}  # webbrowser then opens nothing
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -5,20 +5,9 @@ from pathlib import Path
 import pytest
 
 from edge.cli import run_command
+from tests.conftest import bus_config
 
-GOOD = """
-operator = "o"
-bus = "b"
-state_dir = "state"
-[[can]]
-name = "bms"
-source = "virtual:x"
-dbc = "bms"
-[battery]
-cell = "lfp_bus"
-[mqtt]
-broker = "mqtt://127.0.0.1:1"
-"""
+GOOD = bus_config({"bms": "virtual:x"})
 
 
 def run(folder: Path, command: str, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

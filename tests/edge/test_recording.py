@@ -9,20 +9,9 @@ import pytest
 from edge.cli import run_command
 from edge.recording import inputs_path
 from sim_bus.command import run_simulation
+from tests.conftest import bus_config
 
-CONFIG = """
-operator = "o"
-bus = "b"
-state_dir = "state"
-[[can]]
-name = "bms"
-source = "virtual:x"
-dbc = "bms"
-[battery]
-cell = "lfp_bus"
-[mqtt]
-broker = "mqtt://127.0.0.1:1"
-"""
+CONFIG = bus_config({"bms": "virtual:x"})
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,8 +19,7 @@ from edge.cli import run_command
 from sim_bus.command import run_simulation
 from sim_bus.scenario import names
 from sim_bus.sinks import bus_channels
-
-AYAZ = [sys.executable, "-m", "edge.cli", "sim"]
+from tests.conftest import AYAZ
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -169,7 +167,7 @@ def test_a_picture_of_a_long_day_is_small_and_a_short_one_is_drawn(
 
 def test_ctrl_c_leaves_a_whole_log(tmp_path: Path, decode_log: Any) -> None:
     log, truth = tmp_path / "o.log", tmp_path / "t.csv"
-    command = [*AYAZ, "winter_day", "--to", str(log), "--truth", str(truth), "--duration", "1e6"]
+    command = [*AYAZ, "sim", "winter_day", "--to", str(log), "--truth", str(truth), "--duration", "1e6"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 20
         part = tmp_path / "o.log.part"
@@ -191,7 +189,7 @@ def on_a_terminal(*arguments: str) -> str:
     main, sub = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     with subprocess.Popen(
-        [*AYAZ, *arguments], stdout=subprocess.DEVNULL, stderr=sub, env=environment
+        [*AYAZ, "sim", *arguments], stdout=subprocess.DEVNULL, stderr=sub, env=environment
     ) as process:
         os.close(sub)
         shown = b""

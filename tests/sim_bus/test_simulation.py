@@ -15,6 +15,7 @@ import pytest
 from sim_bus.command import run_simulation
 from sim_bus.scenario import load_scenario
 from sim_bus.simulation import CELL_NOISE_V, CURRENT_NOISE_A, DISPLAY, TRUTH_COLUMNS, Simulation
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_the_bms_shows_its_own_state_of_charge(drive: tuple[Any, dict[str, np.nd
 def test_cells_on_the_bus_are_the_batterys() -> None:
     """Each frame is the sensors' reading to half a quantum, and on average the battery's voltage."""
     simulation = Simulation(load_scenario("night_charge"), 8)
-    database = cantools.database.load_file("dbc/bms.dbc")
+    database = cantools.database.load_file(ROOT / "dbc/bms.dbc")
     sums, seen, true = np.zeros((2, 176)), np.zeros((2, 176)), np.zeros((2, 176))
     for _, frames in zip(range(600), simulation.steps(), strict=False):
         for string in (0, 1):

@@ -2,26 +2,16 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
+
+from tests.conftest import AYAZ
 
 pytestmark = pytest.mark.system
 
 
 def test_demo_loses_nothing_and_stores_nothing_twice() -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "edge.cli",
-        "demo",
-        "--buses",
-        "3",
-        "--duration",
-        "25",
-        "--headless",
-        "--json",
-    ]
+    command = [*AYAZ, "demo", "--buses", "3", "--duration", "25", "--headless", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -17,7 +17,7 @@ from depot.subscriber import Subscriber
 from edge.agent import Agent
 from edge.config import load
 from sim_bus.command import run_simulation
-from tests.conftest import eventually
+from tests.conftest import bus_config, eventually, virtual
 
 pytestmark = pytest.mark.faults
 CAMPAIGN = os.environ.get("AYAZ_CAMPAIGN") == "1"
@@ -26,15 +26,8 @@ SEED = 11
 
 
 def write_config(folder: Path, broker: str) -> Path:
-    channels = "".join(
-        f'[[can]]\nname = "{c}"\nsource = "virtual:f-{c}"\ndbc = "{c}"\n'
-        for c in ("bms", "inverter", "vehicle")
-    )
     path = folder / "ayaz.toml"
-    path.write_text(
-        f'operator = "o"\nbus = "b"\nstate_dir = "state"\n{channels}[battery]\ncell = "lfp_bus"\n'
-        f'[batch]\ninterval_s = 0.5\n[mqtt]\nbroker = "{broker}"\n'
-    )
+    path.write_text(bus_config(virtual("f"), broker=broker, interval_s=0.5))
     return path
 
 

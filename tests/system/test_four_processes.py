@@ -5,7 +5,6 @@ import gzip
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 from depot.store import Store
+from tests.conftest import AYAZ, CHANNELS, bus_config
 
 pytestmark = pytest.mark.system
 EXTRACT = Path(__file__).parent.parent / "data/battery/lg_hg2_US06_-10_extract.csv.gz"
@@ -27,7 +27,7 @@ PARALLEL, STRINGS, CELLS = 80, 2, 176
 @contextmanager
 def ayaz(*arguments: str, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A running command; ended in order at the end of the block."""
-    process = subprocess.Popen([sys.executable, "-m", "edge.cli", *arguments], cwd=cwd)
+    process = subprocess.Popen([*AYAZ, *arguments], cwd=cwd)
     try:
         yield process
     finally:
@@ -45,20 +45,12 @@ def measured() -> dict[str, Any]:
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
-def write_config(folder: Path, groups: list[str], broker: str) -> None:
-    channels = "".join(
-        f'[[can]]\nname = "{name}"\nsource = "udp_multicast:{group}"\ndbc = "{name}"\n'
-        for name, group in zip(("bms", "inverter", "vehicle"), groups, strict=True)
-    )
-    (folder / "ayaz.toml").write_text(
-        f'operator = "op"\nbus = "bus-1"\nstate_dir = "state"\n{channels}'
-        f'[battery]\ncell = "lg_hg2"\nparallel = {PARALLEL}\n[batch]\ninterval_s = 2\n[mqtt]\nbroker = "{broker}"\n'
-    )
-
-
 def test_measured_cells_reach_the_depot(tmp_path: Path, mosquitto: Any) -> None:
     groups = [f"239.74.{os.getpid() % 250}.{n}" for n in (2, 3, 4)]
-    write_config(tmp_path, groups, mosquitto.url)
+    sources = {c: f"udp_multicast:{group}" for c, group in zip(CHANNELS, groups, strict=True)}
+    battery = f'cell = "lg_hg2"\nparallel = {PARALLEL}'
+    text = bus_config(sources, broker=mosquitto.url, battery=battery, interval_s=2)
+    (tmp_path / "ayaz.toml").write_text(text)
     url = f"sqlite:///{tmp_path / 'depot.db'}"
     with ayaz("depot", "--headless", "--broker", mosquitto.url, "--store", url, cwd=tmp_path) as depot:
         with ayaz("run", "-c", "ayaz.toml", cwd=tmp_path) as agent:
@@ -80,7 +72,7 @@ def compare(store: Store) -> None:
     assert [(row["gaps"], row["stored"] == row["last"]) for row in report] == [([], True)]
 
     def series(leaf: str) -> tuple[Any, Any]:
-        wall_ms, value = store.series("op", "bus-1", f"{PACK}.{leaf}", 0, 1 << 62)
+        wall_ms, value = store.series("o", "b", f"{PACK}.{leaf}", 0, 1 << 62)
         return (wall_ms - begin_ms) / 1000, value
 
     begin_ms = 0
@@ -105,6 +97,6 @@ def compare(store: Store) -> None:
     assert len(soc) > SECONDS * 0.6
     assert abs(error).max() < 5
     assert np.mean(abs(error) <= 1.96 * np.interp(t, t_sd, sd)) > 0.9
-    cells = store.newest("op", "bus-1", f"{PACK}.String%.Cell%.Voltage")
+    cells = store.newest("o", "b", f"{PACK}.String%.Cell%.Voltage")
     assert len(cells) == STRINGS * CELLS
     assert 0 < np.std(list(cells.values())) < 0.02  # cells differ, a little

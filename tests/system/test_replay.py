@@ -11,28 +11,12 @@ from edge.recording import replay_recording
 from edge.replay import replay_logs
 from edge.telemetry.batch import unpack
 from sim_bus.command import run_simulation
-
-CONFIG = """
-operator = "o"
-bus = "b"
-state_dir = "state"
-{channels}
-[battery]
-cell = "lfp_bus"
-[batch]
-interval_s = 2
-[mqtt]
-broker = "mqtt://127.0.0.1:1"
-"""
+from tests.conftest import bus_config, virtual
 
 
 def config_file(folder: Path, name: str) -> Path:
-    channels = "".join(
-        f'[[can]]\nname = "{c}"\nsource = "virtual:{name}-{c}"\ndbc = "{c}"\n'
-        for c in ("bms", "inverter", "vehicle")
-    )
     path = folder / "ayaz.toml"
-    path.write_text(CONFIG.format(channels=channels))
+    path.write_text(bus_config(virtual(name), interval_s=2))
     return path
 
 
