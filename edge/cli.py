@@ -26,6 +26,7 @@ COMMANDS = {
     "check": ("edge.check:check", "Every mistake in configuration, DBCs and maps at once."),
     "depot": ("depot.command:depot", "The subscriber, its store and its page."),
     "spool": ("edge.telemetry.spool_command:spool", "What waits on the bus for the depot."),
+    "bench": ("edge.bench_command:bench", "The benchmarks, each beside its peers (in a checkout)."),
 }
 EXTRA_OF = {"nicegui": "depot", "amqtt": "depot", "asammdf": "lab", "pyarrow": "lab"}
 

@@ -24,10 +24,10 @@ from edge.can.decoder import Counts, Decoder, LatestTable
 from edge.can.frames import Frames
 from edge.errors import CellModelError
 from edge.signals.catalogue import Catalogue, Signal
+from edge.signals.validity import GOOD, NEVER, STALE
 from edge.telemetry.batch import BatchBuilder, Column, Item, Schema
 
 TICK_US = 100_000
-NEVER, GOOD, STALE = 0, 1, 2  # validity, as it travels
 
 PACK = "Vehicle.Powertrain.TractionBattery"
 PACK_SOC = f"{PACK}.StateOfCharge.Current"

@@ -3,7 +3,7 @@
     time_us   int64    monotonic time, whole microseconds (in a log: the log's own time)
     id        uint32   11 or 29 bit identifier, without flag bits
     channel   uint8    number of the CAN channel: its place in the configuration
-    flags     uint8    EXTENDED | REMOTE | ERROR | FD | BITRATE_SWITCH | OWN
+    flags     uint8    EXTENDED | REMOTE | ERROR | FD | BITRATE_SWITCH | OWN | ERROR_STATE
     length    uint8    number of data bytes, 0 to 64 (a length, not a DLC code)
     pad       uint8    always 0
     data      uint8[64], zero beyond `length`
@@ -20,6 +20,7 @@ ERROR = 4
 FD = 8
 BITRATE_SWITCH = 16
 OWN = 32  # sent by this machine (loopback)
+ERROR_STATE = 64  # CAN FD: the sender is error passive (ESI)
 
 FRAME = np.dtype(
     [

@@ -20,17 +20,11 @@ import numpy as np
 import zstandard
 from can.io.generic import MessageReader
 
-from edge.can.frames import BITRATE_SWITCH, ERROR, EXTENDED, FD, FRAME, OWN, REMOTE, Frames
+from edge.can.frames import BITRATE_SWITCH, ERROR, EXTENDED, FD, FRAME, REMOTE, Frames
+from edge.can.messages import fill_frame
 from edge.errors import LogError
 
 CHUNK = 4096
-FLAG_OF = (
-    ("is_extended_id", EXTENDED),
-    ("is_remote_frame", REMOTE),
-    ("is_error_frame", ERROR),
-    ("is_fd", FD),
-    ("bitrate_switch", BITRATE_SWITCH),
-)
 
 
 def _mf4(path: Path) -> Any:
@@ -116,16 +110,9 @@ class Log:
             raise LogError(f"{self.path}: breaks off or is damaged: {what}") from None
 
     def _fill(self, frame: Any, message: can.Message) -> None:
-        data = bytes(message.data or b"")
-        if len(data) > 64 or not 0 <= message.timestamp < 1e12:
-            raise ValueError(f"a frame of {len(data)} bytes at {message.timestamp}")
-        frame["time_us"] = round(message.timestamp * 1e6)
-        frame["id"] = message.arbitration_id
-        frame["channel"] = self._number(message.channel)
-        flags = sum(flag for name, flag in FLAG_OF if getattr(message, name))
-        frame["flags"] = flags | (0 if message.is_rx else OWN)
-        frame["length"] = len(data)
-        frame["data"][: len(data)] = np.frombuffer(data, np.uint8)
+        if not 0 <= message.timestamp < 1e12:
+            raise ValueError(f"a frame at {message.timestamp} s")
+        fill_frame(frame, message, round(message.timestamp * 1e6), self._number(message.channel))
 
     def _number(self, name: Any) -> int:
         if name not in self._numbers:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 import can
 import numpy as np
 
 from edge.can.frames import FRAME, Frames
-from edge.can.logs import FLAG_OF
+from edge.can.messages import fill_frame
 from edge.errors import SourceError
 
 MAX_READ = 1024
@@ -98,7 +98,7 @@ class PythonCanSource:
             raise SourceError(f"{self.name}: {error}") from None
         frames = np.zeros(len(messages), FRAME)
         for frame, message in zip(frames, messages, strict=True):
-            self._fill(frame, message)
+            fill_frame(frame, message, self._time_us(message.timestamp), self._number)
         return frames
 
     def close(self) -> None:
@@ -107,15 +107,6 @@ class PythonCanSource:
         if bus is not None:
             with contextlib.suppress(can.CanError, OSError):
                 bus.shutdown()
-
-    def _fill(self, frame: Any, message: can.Message) -> None:
-        data = bytes(message.data or b"")[:64]
-        frame["time_us"] = self._time_us(message.timestamp)
-        frame["id"] = message.arbitration_id
-        frame["channel"] = self._number
-        frame["flags"] = sum(flag for name, flag in FLAG_OF if getattr(message, name))
-        frame["length"] = len(data)
-        frame["data"][: len(data)] = np.frombuffer(data, np.uint8)
 
     def _time_us(self, stamp_s: float) -> int:
         """The stamp on the monotonic scale; never runs backwards."""
