@@ -4,6 +4,8 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from edge.can._protection cimport BAD_CHECKSUM, Protection, ProtectionState, accept, check
+
 cdef packed struct Frame:
     int64_t time_us
     uint32_t id
@@ -17,9 +19,6 @@ cdef packed struct Message:
     int32_t length
     int32_t first        # its signals: first .. first + count
     int32_t count
-    int32_t counter      # index of the counter's signal, or -1
-    int32_t checksum_at  # byte, or -1
-    int32_t checksum     # 0 crc8-sae-j1850, 1 xor, 2 sum
     int32_t muxes        # number of multiplexer signals
     int32_t fallback     # 1: tables can't do it
 
@@ -47,7 +46,7 @@ cdef enum:  # columns of the counts; edge/can/decoder.py names them
     DECODED
     UNKNOWN
     TOO_SHORT
-    BAD_CHECKSUM
+    BAD_SUM
     REPEATED
     BAD_MUX
     ERRORS
@@ -125,31 +124,14 @@ cdef inline double physical(int64_t raw, const Signal* s) noexcept nogil:
     return number * s.scale + s.offset
 
 
-cdef inline bint checksum_good(const uint8_t* data, const Message* m, const uint8_t[::1] crc) noexcept nogil:
-    cdef uint8_t value = 0xFF if m.checksum == 0 else 0
-    cdef int i
-    for i in range(m.length):
-        if i == m.checksum_at:
-            continue
-        if m.checksum == 0:
-            value = crc[value ^ data[i]]
-        elif m.checksum == 1:
-            value ^= data[i]
-        else:
-            value += data[i]
-    if m.checksum == 0:
-        value ^= 0xFF
-    return value == data[m.checksum_at]
-
-
 def decode(
     const Frame[::1] frames,
     const int64_t[::1] keys,
     const Message[::1] messages,
     const Signal[::1] signals,
     const int64_t[:, ::1] ranges,
-    const uint8_t[::1] crc,
-    int64_t[::1] last_counter,
+    const Protection[::1] protections,
+    ProtectionState[::1] states,
     int64_t[::1] raws,
     double[::1] values,
     int64_t[::1] times,
@@ -169,7 +151,7 @@ def decode(
     `fallback`. Returns (number of events, number of fallback frames).
     """
     cdef Py_ssize_t n, events = 0, left = 0
-    cdef int m, i, k, r, unmatched
+    cdef int m, i, k, r, unmatched, verdict
     cdef int64_t key, pgn
     cdef const Frame* f
     cdef const Message* message
@@ -205,8 +187,9 @@ def decode(
                 fallback[left] = <int32_t> n
                 left += 1
                 continue
-            if message.checksum_at >= 0 and not checksum_good(&f.data[0], message, crc):
-                counts[f.channel, BAD_CHECKSUM] += 1
+            verdict = check(&protections[m], &states[m], f.id, f.time_us, &f.data[0], f.length)
+            if verdict:
+                counts[f.channel, BAD_SUM if verdict == BAD_CHECKSUM else REPEATED] += 1
                 continue
             # First find everything, then apply: a frame is decoded entirely or not at all.
             unmatched = 0
@@ -236,12 +219,7 @@ def decode(
             if unmatched:
                 counts[f.channel, BAD_MUX] += 1
                 continue
-            if message.counter >= 0:
-                k = message.counter - message.first
-                if scratch[k] and found[k] == last_counter[m]:
-                    counts[f.channel, REPEATED] += 1
-                    continue
-                last_counter[m] = found[k]
+            accept(&protections[m], &states[m], f.time_us, &f.data[0])
             counts[f.channel, DECODED] += 1
             for i in range(message.count):
                 if not scratch[i]:

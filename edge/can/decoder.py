@@ -26,6 +26,7 @@ from cantools.database.errors import DecodeError
 from edge.can import _decode
 from edge.can.frames import Frames
 from edge.can.j1939 import Reassembler
+from edge.can.protection import PROTECTION, compile_protection, new_states
 from edge.signals.catalogue import Catalogue, MessageRule
 
 COUNTS = (
@@ -33,15 +34,9 @@ COUNTS = (
     "error_frames", "remote_frames", "fallback",
 )  # fmt: skip
 REFUSALS = ("too_short", "bad_checksum", "repeated_counter", "bad_mux")
-CHECKSUM_NUMBERS = {"crc8-sae-j1850": 0, "xor": 1, "sum": 2}
 J1939_KEY = 1 << 40
 
-MESSAGE = np.dtype(
-    [
-        (n, "<i4")
-        for n in ("length", "first", "count", "counter", "checksum_at", "checksum", "muxes", "fallback")
-    ]
-)
+MESSAGE = np.dtype([(n, "<i4") for n in ("length", "first", "count", "muxes", "fallback")])
 SIGNAL = np.dtype(
     [(n, "<i4") for n in ("start", "bits", "big_endian", "kind", "parent", "first_range", "ranges", "is_mux")]
     + [("scale", "<f8"), ("offset", "<f8")]
@@ -119,8 +114,8 @@ class Decoder:
         self._ranges = np.array(tables.ranges or [(0, 0)], dtype=np.int64)
         self._db_messages = [tables.db_messages[i] for i in order.tolist()]
         self._message_of_key = {int(k): n for n, k in enumerate(self._keys)}
-        self._crc = _crc8_table()
-        self._last_counter = np.full(len(order), -1, np.int64)
+        self._protections = np.array(tables.protections, dtype=PROTECTION)[order]
+        self._states = new_states(len(order))
         largest = max((len(m.signals) for m in self._db_messages), default=0) + 1
         self._scratch = np.zeros(largest, np.int32)
         self._found = np.zeros(largest, np.int64)
@@ -197,8 +192,8 @@ class Decoder:
     ) -> int:
         fallback = np.zeros(len(frames), np.int32)
         events, left = _decode.decode(
-            np.ascontiguousarray(frames), self._keys, self._messages, self._signals, self._ranges, self._crc,
-            self._last_counter, latest.raw, latest.value, latest.time_us, latest.seen, counts.table,
+            np.ascontiguousarray(frames), self._keys, self._messages, self._signals, self._ranges, self._protections,
+            self._states, latest.raw, latest.value, latest.time_us, latest.seen, counts.table,
             self._scratch, self._found, slots, numbers, fallback,
         )  # fmt: skip
         for n in fallback[:left].tolist():
@@ -252,6 +247,7 @@ class _Tables:
         self.messages: list[tuple[int, ...]] = []
         self.signals: list[tuple[Any, ...]] = []
         self.ranges: list[tuple[int, int]] = []
+        self.protections: list[np.void] = []
         self.db_messages: list[DbMessage] = []
         self.j1939_channels: set[int] = set()
 
@@ -277,14 +273,10 @@ class _Tables:
         fits = not message.is_container and all(_fits(s, message.length) for s in signals)
         for signal in signals:
             self._add_signal(number, message, signal, place, fits)
-        counter = place[rule.counter] if rule and rule.counter else -1
-        at, kind = -1, 0
-        if rule and rule.checksum:
-            at = next(s.start for s in signals if s.name == rule.checksum[0]) // 8
-            kind = CHECKSUM_NUMBERS[rule.checksum[1]]
         muxes = sum(s.is_multiplexer for s in signals)
         self.keys.append(key)
-        self.messages.append((message.length, first, len(signals), counter, at, kind, muxes, int(not fits)))
+        self.messages.append((message.length, first, len(signals), muxes, int(not fits)))
+        self.protections.append(compile_protection(message, rule))
         self.db_messages.append(message)
 
     def _add_signal(
@@ -349,14 +341,3 @@ def _fits(signal: DbSignal, length: int) -> bool:
     else:
         last = signal.start + signal.length
     return last <= 8 * length
-
-
-def _crc8_table() -> npt.NDArray[np.uint8]:
-    """CRC-8 SAE J1850: polynomial 0x1D."""
-    table = np.zeros(256, np.uint8)
-    for n in range(256):
-        value = n
-        for _ in range(8):
-            value = (value << 1 ^ 0x1D if value & 0x80 else value << 1) & 0xFF
-        table[n] = value
-    return table
