@@ -241,7 +241,7 @@ class _Entry:
             self._wrong(None, f'{error}; write "{{n}}" or "{{n:03d}}" with n = "1..176"')
             return
         for values, senders in expanded:
-            if not self._signal(values, replace(base, **senders)):  # type: ignore[arg-type]
+            if not self._signal(values, replace(base, **senders)):
                 return  # one line for a pattern, not 176
 
     def _check_keys(self) -> None:
@@ -273,7 +273,7 @@ class _Entry:
         value = self.entry.get(key)
         if value is None:
             return
-        given = [value]
+        given: Any = [value]
         if isinstance(value, dict):
             loop, given = next(iter(value.items()), ("", None))
             length = len(_numbers(self.loops.get(loop)) or ())
@@ -283,9 +283,9 @@ class _Entry:
         if any((number := _sender(each)) is None or number > most for each in given):
             self._wrong(key, f"{key} must be a number from 0 to 0x{most:X}")
 
-    def _senders(self, numbers: Mapping[str, int]) -> dict[str, int | None]:
+    def _senders(self, numbers: Mapping[str, int]) -> dict[str, Any]:
         """The address or name for one combination of the loops."""
-        found: dict[str, int | None] = {}
+        found: dict[str, Any] = {}
         for key in self.entry.keys() & SENDER_KEYS.keys():
             value = self.entry[key]
             if isinstance(value, dict):
@@ -356,10 +356,9 @@ class _Entry:
         factor = self._factor(signal, unit) if signal is not None and unit is not None else None
         if len(self.reader.problems) > before or factor is None or unit is None:
             return False
-        numbers = {key: int(values[key]) for key in ("string", "index") if key in values}
+        numbers: dict[str, Any] = {key: int(values[key]) for key in ("string", "index") if key in values}
         done = replace(base, message=message, signal=name, path=values["path"], unit=unit, factor=factor)
-        done = replace(done, **invalid)
-        self.reader.signals.append(replace(done, **numbers))  # type: ignore[arg-type]
+        self.reader.signals.append(replace(done, **numbers, **invalid))
         self.reader.places.append(f"{self.reader._path}:{self.line}")
         return True
 
@@ -368,7 +367,7 @@ class _Entry:
             if message in self.reader._known and message not in self.reader._j1939:
                 self._wrong(key, f"{key}: {message} is no J1939 message")
 
-    def _invalid(self, signal: DbSignal) -> dict[str, tuple[float, float]]:
+    def _invalid(self, signal: DbSignal) -> dict[str, Any]:
         """The raw ranges that say "not available" and "error", checked against what the signal can hold."""
         ranges: dict[str, tuple[float, float]] = {}
         for key in self.entry.keys() & set(INVALID_KEYS):
