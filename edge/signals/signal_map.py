@@ -18,7 +18,7 @@ from cantools.database import Database
 from cantools.database.can.signal import Signal as DbSignal
 
 from edge.errors import SignalMapError
-from edge.signals.databases import first_line
+from edge.signals.loading import first_line
 from edge.signals.protection import Checksum, Counter, read_checksum, read_counter
 from edge.signals.vss import conversion, paths_for
 
