@@ -49,6 +49,7 @@ ROLES = SINGLE_ROLES | STRING_ROLES | CELL_ROLES
 MAX_MAP_BYTES = 4_000_000
 MAX_EXPANDED = 4096  # signals that one pattern may name
 MAX_SECONDS = 1e7
+TABLE_KEYS = frozenset({"version", "protocol", "messages", "signals"})
 MESSAGE_KEYS = frozenset({"period_ms", "timeout_ms", "counter", "checksum"})
 TEXT_KEYS = ("source", "path", "string", "index")  # may hold patterns
 NUMBER_KEYS = {"rate_s": 0.0, "deadband": 0.0, "heartbeat_s": 60.0, "frozen_s": 0.0}  # and their defaults
@@ -109,7 +110,8 @@ class MessageRule:
 class MapReader:
     """One signal map, checked against its database. `problems` is empty where all is well.
 
-    `places` says of each signal where it stands, as FILE:LINE.
+    `places` says of each signal where it stands, as FILE:LINE. A map that says protocol = "j1939" marks the
+    database's messages so, for databases that don't say it themselves.
     """
 
     def __init__(self, path: Path, database: Database, channel: int) -> None:
@@ -120,7 +122,8 @@ class MapReader:
         self.problems: list[str] = []
         self._path = path
         self._known = {m.name: {s.name: s for s in m.signals} for m in database.messages}
-        self._j1939 = {m.name for m in database.messages if m.protocol == "j1939" and m.is_extended_frame}
+        self._database = database
+        self._j1939: set[str] = set()
         self._lengths = {m.name: m.length for m in database.messages}
         self._named: set[str] = set()  # messages that have a rule, good or bad
         self._lines: list[str] = []
@@ -151,8 +154,9 @@ class MapReader:
     def _read(self, table: dict[str, Any]) -> None:
         if table.get("version") != 1:
             self._wrong(self._find("version"), "version must be 1")
-        for name in sorted(table.keys() - {"version", "messages", "signals"}):
-            self._wrong(self._find(name), f"unknown key {name!r}; there are version, messages, signals")
+        for name in sorted(table.keys() - TABLE_KEYS):
+            self._wrong(self._find(name), f"unknown key {name!r}; there are {_listed(TABLE_KEYS)}")
+        self._protocol(table.get("protocol"))
         messages, signals = table.get("messages", {}), table.get("signals", [])
         if not isinstance(messages, dict) or not isinstance(signals, list):
             self._wrong(1, "there must be [messages.NAME] tables and [[signals]] tables")
@@ -167,6 +171,15 @@ class MapReader:
                 _Entry(self, entry, line).read()
             else:
                 self._wrong(line, "must be a table")
+
+    def _protocol(self, protocol: Any) -> None:
+        if protocol not in (None, "j1939"):
+            self._wrong(self._find("protocol"), 'protocol must be "j1939", or left out')
+        for message in self._database.messages:
+            if message.is_extended_frame and protocol == "j1939":
+                message.protocol = protocol
+            if message.is_extended_frame and message.protocol == "j1939":
+                self._j1939.add(message.name)
 
     # Messages
 
@@ -281,7 +294,7 @@ class _Entry:
                 self._wrong(key, f"{key} must be {{ n = [...] }}, one for each value of the loop n")
                 return
         if any((number := _sender(each)) is None or number > most for each in given):
-            self._wrong(key, f"{key} must be a number from 0 to 0x{most:X}")
+            self._wrong(key, f"{key} must be that of a J1939 sender, a number from 0 to 0x{most:X}")
 
     def _senders(self, numbers: Mapping[str, int]) -> dict[str, Any]:
         """The address or name for one combination of the loops."""

@@ -78,7 +78,7 @@ def outcome_of(reader: Reader, path: Path) -> str:
     except DatabaseError as error:
         assert str(path) in str(error)
         assert "\n" not in str(error)
-        result = "died" if "died" in str(error) else "long" if "too long" in str(error) else "refused"
+        result = "died" if "its reader died" in str(error) else "long" if "too long" in str(error) else "refused"
     else:
         Decoder([(0, database, {})])
         MapReader(ROOT / "dbc/bms.toml", database, 0)
