@@ -56,7 +56,9 @@ def read_database(path: Path) -> Database:
     except DatabaseError:
         raise
     except MemoryError:
-        raise DatabaseError(f"{path}: needs over {MAX_MEMORY // 1_000_000} MB: not the database of a bus") from None
+        raise DatabaseError(
+            f"{path}: needs over {MAX_MEMORY // 1_000_000} MB: not the database of a bus"
+        ) from None
     except OSError as error:
         raise DatabaseError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # cantools and its parsers raise almost anything on a broken file
@@ -95,7 +97,9 @@ def _refuse_nonsense(path: Path, message: DbMessage) -> None:
         raise DatabaseError(f"{path}: {message.name}: no such identifier or length on any bus")
     for one in message.signals:
         if not 0 <= one.start < MAX_BITS or not 0 < one.length <= MAX_BITS:
-            raise DatabaseError(f"{path}: {message.name}.{one.name}: a signal beyond {MAX_MESSAGE_BYTES} bytes")
+            raise DatabaseError(
+                f"{path}: {message.name}.{one.name}: a signal beyond {MAX_MESSAGE_BYTES} bytes"
+            )
         if not _finite(one.conversion.scale) or not _finite(one.conversion.offset):
             raise DatabaseError(f"{path}: {message.name}.{one.name}: scale or offset is no finite number")
         if any(not -(1 << 63) <= n < 1 << 63 for n in (*(one.multiplexer_ids or ()), *(one.choices or ()))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -88,15 +89,19 @@ def mutated(rng: random.Random, text: bytes) -> bytes:
     return text
 
 
-def traps() -> Iterator[tuple[str, bytes]]:
-    """(file name, content): every way to hang, to fill the memory or to crash that we know of."""
+def traps(size: float) -> Iterator[tuple[str, bytes]]:
+    """(file name, content): every way to hang, to fill the memory or to crash that we know of.
+
+    `size` 1 makes the large ones as large as a file may be.
+    """
+    mega = int(size * 1_000_000)
     yield "empty.dbc", b""
     yield "zeros.dbc", bytes(10_000)
     yield "garbage.dbc", random.Random(1).randbytes(50_000)
     yield "garbage.arxml", random.Random(2).randbytes(50_000)
     yield "utf16.dbc", dbc("8", "0|8@1+ (1,0)").decode().encode("utf-16")
-    yield "brackets.dbc", b"(" * 1_000_000
-    yield "tokens.dbc", b"1 " * 2_000_000
+    yield "brackets.dbc", b"(" * mega
+    yield "tokens.dbc", b"1 " * (2 * mega)
     for n, length in enumerate(NUMBERS):
         yield f"length-{n}.dbc", dbc(length.decode(), "0|8@1+ (1,0)")
         yield f"broken-line-{n}.dbc", dbc(f"\n{length.decode()}\n", "0|8@1+\n(1,0)")
@@ -115,20 +120,23 @@ def traps() -> Iterator[tuple[str, bytes]]:
     yield "nested-pages.dbc", nested_pages(8)
     yield "own-page.dbc", nested_pages(2).replace(b"S1 S0", b"S1 S1")
     yield "pages-in-a-ring.dbc", nested_pages(3).replace(b"S1 S0 ", b"S1 S2 ")
-    yield "long-name.dbc", dbc("8", "0|8@1+ (1,0)").replace(b" M:", b" " + b"M" * 3_000_000 + b":")
-    yield "long-comment.dbc", dbc("8", "0|8@1+ (1,0)") + b'CM_ "' + b'\\"' * 1_500_000 + b'";\n'
-    yield "open-comment.dbc", dbc("8", "0|8@1+ (1,0)") + b'CM_ "' + b"\\" * 3_000_000
-    yield "many-messages.dbc", b"".join(b"BO_ %d M%d: 8 E\n\n" % (n, n) for n in range(200_000))
-    yield "many-signals.dbc", many_signals(20_000)
-    yield "many-big-signals.dbc", many_signals(3_000, b"1785")
+    yield "long-name.dbc", dbc("8", "0|8@1+ (1,0)").replace(b" M:", b" " + b"M" * (3 * mega) + b":")
+    yield "long-comment.dbc", dbc("8", "0|8@1+ (1,0)") + b'CM_ "' + b'\\"' * mega + b'";\n'
+    yield "open-comment.dbc", dbc("8", "0|8@1+ (1,0)") + b'CM_ "' + b"\\" * (3 * mega)
+    yield "many-messages.dbc", b"".join(b"BO_ %d M%d: 8 E\n\n" % (n, n) for n in range(mega // 5))
+    yield "many-signals.dbc", many_signals(mega // 50)
+    yield "many-big-signals.dbc", many_signals(mega // 300, b"1785")
     yield "many-choices.dbc", dbc("8", "0|64@1+ (1,0)") + b"VAL_ 256 S " + b"".join(
-        b'%d "c" ' % n for n in range(400_000)
+        b'%d "c" ' % n for n in range(mega // 2)
     ) + b";\n"  # fmt: skip
     yield "laughs.kcd", laughs(kcd('length="8"', 'offset="0"'))
     yield "laughs.arxml", laughs(b"<AUTOSAR>&i;</AUTOSAR>")
-    yield "deep.kcd", b"<a>" * 400_000
-    yield "deep.arxml", b"<AR-PACKAGES>" * 100_000 + b"</AR-PACKAGES>" * 100_000
-    yield "attributes.kcd", b"<NetworkDefinition " + b"".join(b'a%d="" ' % n for n in range(300_000)) + b"/>"
+    yield "deep.kcd", b"<a>" * (mega // 2)
+    yield "deep.arxml", b"<AR-PACKAGES>" * (mega // 10) + b"</AR-PACKAGES>" * (mega // 10)
+    yield (
+        "attributes.kcd",
+        b"<NetworkDefinition " + b"".join(b'a%d="" ' % n for n in range(mega // 3)) + b"/>",
+    )
     yield "too-big.dbc", b"\n" * 9_000_000
 
 
@@ -176,7 +184,7 @@ def laughs(document: bytes) -> bytes:
     names = b"abcdefghi"
     entities = b'<!ENTITY a "ha">' + b"".join(
         b'<!ENTITY %c "%s">' % (new, b"&%c;" % old * 10)
-        for old, new in zip(names, names[1:], strict=False)
+        for old, new in itertools.pairwise(names)
     )  # fmt: skip
     body = document.replace(b"<Document/>", b"<Document>&i;</Document>")
     return b'<?xml version="1.0"?><!DOCTYPE NetworkDefinition [' + entities + b"]>" + body

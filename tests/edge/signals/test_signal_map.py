@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from edge.errors import SignalMapError
-from edge.signals.catalogue import Catalogue, load_catalogue
+from edge.signals.catalogue import load_catalogue
+from edge.signals.loading import read_database
 from edge.signals.protection import KINDS, Checksum, Counter
+from edge.signals.signal_map import MapReader
 
 DBC = """VERSION ""
 
@@ -35,16 +37,20 @@ RULE = "period_ms = 100\ntimeout_ms = 1000\n"
 IDS = ", ".join(str(n) for n in range(16))
 
 
-def load(folder: Path, text: str) -> Catalogue:
+def read(folder: Path, text: str) -> MapReader:
     (folder / "mine.dbc").write_text(DBC)
     (folder / "mine.toml").write_text(text)
-    return load_catalogue([("bus", folder / "mine.dbc")])
+    return MapReader(folder / "mine.toml", read_database(folder / "mine.dbc"), 0)
+
+
+def load(folder: Path, text: str) -> MapReader:
+    reader = read(folder, text)
+    assert reader.problems == []
+    return reader
 
 
 def problems(folder: Path, text: str) -> list[str]:
-    with pytest.raises(SignalMapError) as caught:
-        load(folder, text)
-    return caught.value.problems
+    return read(folder, text).problems
 
 
 def status(*lines: str) -> str:
@@ -81,12 +87,18 @@ def status(*lines: str) -> str:
             Checksum("Crc", "autosar-e2e-11", (0x123,), "nibble", 0, 7, "Half"),
         ),
         (
-            ['counter = "Count"', f'checksum = {{ signal = "Crc", kind = "autosar-e2e-2", data_ids = [{IDS}] }}'],
+            [
+                'counter = "Count"',
+                f'checksum = {{ signal = "Crc", kind = "autosar-e2e-2", data_ids = [{IDS}] }}',
+            ],
             Counter("Count", 15),
             Checksum("Crc", "autosar-e2e-2", tuple(range(16)), "", 0, 7),
         ),
         (
-            ['counter = "Count8"', 'checksum = { signal = "Crc16", kind = "autosar-e2e-5", data_id = 0xFFFF }'],
+            [
+                'counter = "Count8"',
+                'checksum = { signal = "Crc16", kind = "autosar-e2e-5", data_id = 0xFFFF }',
+            ],
             Counter("Count8", 255),
             Checksum("Crc16", "autosar-e2e-5", (0xFFFF,), "", 0, 7),
         ),
@@ -173,16 +185,16 @@ def test_two_senders_of_one_signal(tmp_path: Path) -> None:
 
 
 def test_the_same_sender_twice(tmp_path: Path) -> None:
+    (tmp_path / "mine.dbc").write_text(DBC)
     text = HEAD + amps("address = 1") + amps("address = 1", path="String1.Current")
-    assert any("Pack.Amps of address 0x1 is named before" in p for p in problems(tmp_path, text))
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(SignalMapError, match=r"Pack\.Amps of address 0x1 is named before"):
+        load_catalogue([("bus", tmp_path / "mine.dbc")])
 
 
 def test_the_map_marks_a_database_as_j1939(tmp_path: Path) -> None:
-    catalogue = load(tmp_path, HEAD + amps())
-    assert {m.name: m.protocol for m in catalogue.channels[0].database.messages} == {
-        "Status": None,
-        "Pack": "j1939",
-    }
+    messages = load(tmp_path, HEAD + amps())._database.messages
+    assert {m.name: m.protocol for m in messages} == {"Status": None, "Pack": "j1939"}
     assert any("mine.toml:2: protocol must" in p for p in problems(tmp_path, HEAD.replace("j1939", "kwp")))
 
 
