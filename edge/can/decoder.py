@@ -64,14 +64,14 @@ class Slot(NamedTuple):
 class LatestTable:
     """The newest of every slot: arrays of shape (n_slots,).
 
-    raw int64; value float64, physical; time_us int64; seen uint8, 1 after the first frame.
+    raw int64; value float64, physical; time_us int64; state uint8 (edge.signals.validity).
     """
 
     def __init__(self, n_slots: int) -> None:
         self.raw = np.zeros(n_slots, np.int64)
         self.value = np.zeros(n_slots)
         self.time_us = np.zeros(n_slots, np.int64)
-        self.seen = np.zeros(n_slots, np.uint8)
+        self.state = np.zeros(n_slots, np.uint8)
 
 
 class Counts:
@@ -198,7 +198,7 @@ class Decoder:
         fallback = np.zeros(len(frames), np.int32)
         events, left = _decode.decode(
             np.ascontiguousarray(frames), self._keys, self._messages, self._signals, self._ranges, self._crc,
-            self._last_counter, latest.raw, latest.value, latest.time_us, latest.seen, counts.table,
+            self._last_counter, latest.raw, latest.value, latest.time_us, latest.state, counts.table,
             self._scratch, self._found, slots, numbers, fallback,
         )  # fmt: skip
         for n in fallback[:left].tolist():
@@ -226,7 +226,7 @@ class Decoder:
             slot = self._names.get((number, message.name, name))
             if slot is not None and isinstance(value, int | float):
                 latest.value[slot] = latest.raw[slot : slot + 1].view(np.float64)[0] = float(value)
-                latest.time_us[slot], latest.seen[slot] = frame["time_us"], 1
+                latest.time_us[slot], latest.state[slot] = frame["time_us"], 1
                 slots.append(slot)
         return slots
 
