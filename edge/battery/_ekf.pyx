@@ -126,7 +126,9 @@ cdef class Kernel:
                 self._predict(&s, dt_s, &x[c, 0], &p[c, 0, 0])
                 waited_s[c] += dt_s
                 if voltage_v[c] >= self.volt_low and voltage_v[c] <= self.volt_high:  # not so where it is NaN
-                    self._correct(&s, &x[c, 0], &p[c, 0, 0], jump, voltage_v[c], waited_s[c], &surprise_s[c], &score[c])
+                    self._correct(
+                        &s, &x[c, 0], &p[c, 0, 0], jump, voltage_v[c], waited_s[c], &surprise_s[c], &score[c]
+                    )
                     waited_s[c] = 0.0
 
     cdef inline double _look(
@@ -139,7 +141,9 @@ cdef class Kernel:
         cdef double high = table[t + 1, s] * (1.0 - ws) + table[t + 1, s + 1] * ws
         return low * (1.0 - wt) + high * wt
 
-    cdef void _prepare(self, Shared* s, double dt, double capacity, double current, double temp) noexcept nogil:
+    cdef void _prepare(
+        self, Shared* s, double dt, double capacity, double current, double temp
+    ) noexcept nogil:
         """What all filters with this capacity, current and temperature share: the costly functions."""
         cdef double place = fmin(fmax((temp - self.t_first) / self.t_step, 0.0), <double>(self.n_temp - 1))
         cdef Py_ssize_t t = min(<Py_ssize_t>place, self.n_temp - 2)
@@ -181,8 +185,8 @@ cdef class Kernel:
         x[5] = 1.0 + f[5] * (x[5] - 1.0)
         x[6] = f[6] * x[6]
 
-        # P = F P F' + Q. F has f on its diagonal, and beside it only dv1/dk, dv2/dk and dsoc/db. P is symmetric:
-        # its upper triangle is worked out and mirrored.
+        # P = F P F' + Q. F has f on its diagonal, and beside it only dsoc/db, dv1/dk and dv2/dk. P is
+        # symmetric: its upper triangle is worked out and mirrored.
         for b in range(N):
             m[0][b] = p[b] + g0 * p[6 * N + b]
             m[1][b] = f[1] * p[N + b] + g1 * p[5 * N + b]
