@@ -26,7 +26,7 @@ The numpy twin is in tests/edge/battery/test_ekf.py. Nothing here allocates, and
 finite enters the state.
 """
 
-from libc.math cimport asinh, exp, fabs, fmax, fmin, isfinite, log, sqrt
+from libc.math cimport asinh, exp, fabs, isfinite, log, sqrt
 
 cdef enum:
     N = 7
@@ -42,6 +42,14 @@ cdef double SECANT_MAX = 0.5
 cdef double GATE = 3.0
 cdef double K_MIN = 0.2
 cdef double K_MAX = 5.0
+
+
+cdef inline double least(double a, double b) noexcept nogil:
+    return a if a < b else b  # one instruction; the C library's fmin is a call
+
+
+cdef inline double most(double a, double b) noexcept nogil:
+    return a if a > b else b
 
 
 cdef struct Shared:
@@ -87,6 +95,7 @@ cdef class Kernel:
         double dt_s,
         double[:, ::1] x,
         double[:, :, ::1] p,
+        const long long[::1] cell,
         const double[::1] capacity_ah,
         const double[::1] current_a,
         double[::1] last_current_a,
@@ -96,45 +105,53 @@ cdef class Kernel:
         double[::1] surprise_s,
         double[::1] score,
     ):
-        """Predict every cell by `dt_s`, then correct with the voltages that are not NaN.
+        """Predict r filters of n cells by `dt_s`, then correct those whose cell has a voltage.
 
         Parameters
         ----------
         dt_s : at least 0
-        x : [n, 7] states; p : [n, 7, 7] covariances; both changed in place
+        x : [r, 7] states; p : [r, 7, 7] covariances; both changed in place
+        cell : [r] of each filter, 0 to n-1
         capacity_ah : [n]
         current_a : [n] of one cell, positive = discharge; NaN = unknown
-        last_current_a : [n] current at the previous step (changed)
+        last_current_a : [r] current at the previous step (changed)
         voltage_v : [n]; NaN = no new sample
         temp_degc : [n]; finite
-        waited_s : [n] time since the last sample (changed)
-        surprise_s : [n] for how long samples have been out of bounds (changed)
-        score : [n] ln of the likelihood of all samples so far (changed)
+        waited_s : [r] time since the last sample (changed)
+        surprise_s : [r] for how long samples have been out of bounds (changed)
+        score : [r] ln of the likelihood of all samples so far (changed)
         """
-        cdef Py_ssize_t c
+        cdef Py_ssize_t r
+        cdef long long c, before = -1
         cdef Shared s
         cdef double jump
+        cdef bint sampled = False
         with nogil:
-            for c in range(x.shape[0]):
-                if (
-                    c == 0 or capacity_ah[c] != s.capacity or temp_degc[c] != s.temp
-                    or current_a[c] != s.current  # always so where it is NaN
-                ):
-                    self._prepare(&s, dt_s, capacity_ah[c], current_a[c], temp_degc[c])
-                jump = s.i - last_current_a[c]
-                last_current_a[c] = s.i
-                self._predict(&s, dt_s, &x[c, 0], &p[c, 0, 0])
-                waited_s[c] += dt_s
-                if voltage_v[c] >= self.volt_low and voltage_v[c] <= self.volt_high:  # not so where it is NaN
+            for r in range(x.shape[0]):
+                c = cell[r]
+                if c != before:
+                    # always so where the current is NaN
+                    if (
+                        before < 0 or capacity_ah[c] != s.capacity or temp_degc[c] != s.temp
+                        or current_a[c] != s.current
+                    ):
+                        self._prepare(&s, dt_s, capacity_ah[c], current_a[c], temp_degc[c])
+                    sampled = voltage_v[c] >= self.volt_low and voltage_v[c] <= self.volt_high  # NaN: no
+                    before = c
+                jump = s.i - last_current_a[r]
+                last_current_a[r] = s.i
+                self._predict(&s, dt_s, &x[r, 0], &p[r, 0, 0])
+                waited_s[r] += dt_s
+                if sampled:
                     self._correct(
-                        &s, &x[c, 0], &p[c, 0, 0], jump, voltage_v[c], waited_s[c], &surprise_s[c], &score[c]
+                        &s, &x[r, 0], &p[r, 0, 0], jump, voltage_v[c], waited_s[r], &surprise_s[r], &score[r]
                     )
-                    waited_s[c] = 0.0
+                    waited_s[r] = 0.0
 
     cdef inline double _look(
         self, const double[:, ::1] table, Py_ssize_t t, double wt, double soc
     ) noexcept nogil:
-        cdef double place = fmin(fmax(soc / self.s_step, 0.0), <double>(self.n_soc - 1))
+        cdef double place = least(most(soc / self.s_step, 0.0), <double>(self.n_soc - 1))
         cdef Py_ssize_t s = min(<Py_ssize_t>place, self.n_soc - 2)
         cdef double ws = place - s
         cdef double low = table[t, s] * (1.0 - ws) + table[t, s + 1] * ws
@@ -145,7 +162,7 @@ cdef class Kernel:
         self, Shared* s, double dt, double capacity, double current, double temp
     ) noexcept nogil:
         """What all filters with this capacity, current and temperature share: the costly functions."""
-        cdef double place = fmin(fmax((temp - self.t_first) / self.t_step, 0.0), <double>(self.n_temp - 1))
+        cdef double place = least(most((temp - self.t_first) / self.t_step, 0.0), <double>(self.n_temp - 1))
         cdef Py_ssize_t t = min(<Py_ssize_t>place, self.n_temp - 2)
         cdef double wt = place - t
         cdef double knee = self.knee[t] * (1.0 - wt) + self.knee[t + 1] * wt
@@ -177,7 +194,7 @@ cdef class Kernel:
         cdef double m[3][N]
         cdef Py_ssize_t a, b
 
-        x[0] = fmin(fmax(soc - s.moved - x[6] * dt / 3600.0, 0.0), 1.0)
+        x[0] = least(most(soc - s.moved - x[6] * dt / 3600.0, 0.0), 1.0)
         x[1] = f[1] * x[1] + x[5] * g1
         x[2] = f[2] * x[2] + x[5] * g2
         x[3] = f[3] * x[3] - (1.0 - f[3]) * sign
@@ -189,11 +206,16 @@ cdef class Kernel:
         # symmetric: its upper triangle is worked out and mirrored.
         for b in range(N):
             m[0][b] = p[b] + g0 * p[6 * N + b]
+        for b in range(1, N):
             m[1][b] = f[1] * p[N + b] + g1 * p[5 * N + b]
+        for b in range(2, N):
             m[2][b] = f[2] * p[2 * N + b] + g2 * p[5 * N + b]
-        for a in range(3):
-            for b in range(N):
-                p[a * N + b] = m[a][b] * f[b]
+        for b in range(N):
+            p[b] = m[0][b] * f[b]
+        for b in range(1, N):
+            p[N + b] = m[1][b] * f[b]
+        for b in range(2, N):
+            p[2 * N + b] = m[2][b] * f[b]
         for a in range(3, N):
             for b in range(a, N):
                 p[a * N + b] = f[a] * p[a * N + b] * f[b]
@@ -219,8 +241,8 @@ cdef class Kernel:
         p[48] += (1.0 - f[6] * f[6]) * self.offset_c * self.offset_c
 
     cdef inline double _slope(self, Py_ssize_t t, double wt, double soc, double half) noexcept nogil:
-        cdef double low = fmin(fmax(soc - half, 0.0), 1.0 - SECANT_MIN)
-        cdef double high = fmax(fmin(soc + half, 1.0), SECANT_MIN)
+        cdef double low = least(most(soc - half, 0.0), 1.0 - SECANT_MIN)
+        cdef double high = most(least(soc + half, 1.0), SECANT_MIN)
         return (self._look(self.ocv, t, wt, high) - self._look(self.ocv, t, wt, low)) / (high - low)
 
     cdef void _correct(
@@ -231,10 +253,10 @@ cdef class Kernel:
         cdef double i = s.i
         cdef double r0 = self._look(self.r0, s.t, s.wt, soc)
         cdef double gap = self._look(self.gap, s.t, s.wt, soc)
-        cdef double half = fmin(fmax(SQRT3 * sqrt(fmax(p[0], 0.0)), SECANT_MIN), SECANT_MAX)
+        cdef double half = least(most(SQRT3 * sqrt(most(p[0], 0.0)), SECANT_MIN), SECANT_MAX)
         cdef double ocv = self._look(self.ocv, s.t, s.wt, soc)
-        cdef double low = fmin(fmax(soc - half, 0.0), 1.0 - SECANT_MIN)
-        cdef double high = fmax(fmin(soc + half, 1.0), SECANT_MIN)
+        cdef double low = least(most(soc - half, 0.0), 1.0 - SECANT_MIN)
+        cdef double high = most(least(soc + half, 1.0), SECANT_MIN)
         cdef double ocv_low = self._look(self.ocv, s.t, s.wt, low)
         cdef double ocv_high = self._look(self.ocv, s.t, s.wt, high)
         cdef double slope = (ocv_high - ocv_low) / (high - low)
@@ -249,7 +271,7 @@ cdef class Kernel:
         cdef double nu, var, size
         cdef Py_ssize_t a, b
 
-        r *= fmax(SAMPLE_S / fmax(waited, 1e-3), 1.0)
+        r *= most(SAMPLE_S / most(waited, 1e-3), 1.0)
         r += (miss_low * miss_low + miss_high * miss_high) / 6.0 + (r0 * jump) ** 2
         if not s.known:
             r += (r0 * UNKNOWN_C * s.capacity) ** 2
@@ -269,8 +291,8 @@ cdef class Kernel:
             r += (size / GATE - 1.0) * var
             var *= size / GATE
         else:
-            surprise[0] = fmax(surprise[0] - 2.0 * waited, 0.0)
-        score[0] -= 0.5 * (nu * nu / var + fmin(waited / SAMPLE_S, 1.0) * log(var))
+            surprise[0] = most(surprise[0] - 2.0 * waited, 0.0)
+        score[0] -= 0.5 * (nu * nu / var + least(waited / SAMPLE_S, 1.0) * log(var))
         for a in range(N):
             gain[a] = ph[a] / var
             x[a] += gain[a] * nu
@@ -290,10 +312,10 @@ cdef class Kernel:
                 p[a * N + b] = size
                 p[b * N + a] = size
         # No soc beyond 0 and 1: what it may not explain, the other states do (projection on the bound)
-        size = fmin(fmax(x[0], 0.0), 1.0) - x[0]
+        size = least(most(x[0], 0.0), 1.0) - x[0]
         if size != 0.0 and p[0] > 0.0:
             for a in range(1, N):
                 x[a] += p[a * N] / p[0] * size
         x[0] += size
-        x[3] = fmin(fmax(x[3], -1.0), 1.0)
-        x[5] = fmin(fmax(x[5], K_MIN), K_MAX)
+        x[3] = least(most(x[3], -1.0), 1.0)
+        x[5] = least(most(x[5], K_MIN), K_MAX)
