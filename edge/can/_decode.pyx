@@ -741,7 +741,7 @@ cdef class Kernel:
     cdef void _drop_superseded(
         self, const Frame* frames, int n, int64_t* counts, Py_ssize_t columns
     ) noexcept nogil:
-        """Of a plain target's frames in the block only the last is unpacked: it overwrites all that the others
+        """Of a plain target's frames in the block only the last is unpacked: it overwrites what the others
         would have written. They are checked and counted all the same."""
         cdef const Frame* f
         cdef int64_t* count
