@@ -28,6 +28,7 @@ from edge.errors import LogError
 
 PATIENCE_S = 60.0  # between two chunks,
 BYTES_PER_S = 5e6  # and what a large file needs more before its first
+PROGRAM = [sys.executable, "-W", "ignore", "-m", "edge.can.logs.mf4_frames"]
 
 
 class Mf4Reader(Reader):
@@ -83,7 +84,7 @@ class _Pipe:
     def __init__(self, path: Path) -> None:
         self._patience_s = PATIENCE_S + path.stat().st_size / BYTES_PER_S
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "edge.can.logs.mf4_frames", str(path)],
+            [*PROGRAM, str(path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

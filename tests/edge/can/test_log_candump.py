@@ -227,6 +227,49 @@ def test_what_python_can_reads_of_ours(tmp_path: Path) -> None:
             assert got.equals(wanted, check_channel=False, timestamp_delta=1e-6)
 
 
+def test_what_we_read_otherwise_than_python_can(tmp_path: Path) -> None:
+    """The list in docs/can/logs.md: each line with what we make of it, and what python-can does."""
+    path = tmp_path / "x.log"
+
+    def both(text: str) -> tuple[Frames, can.Message | type[Exception]]:
+        path.write_text(text)
+        with can.LogReader(path) as reader:
+            try:
+                return read(path)[0], next(iter(reader))
+            except Exception as error:
+                return read(path)[0], type(error)
+
+    ours, theirs = both("(1.0) can0 20000004#0102030405060708\n")  # controller problems: data to python-can
+    assert (ours["id"][0], ours["flags"][0], ours["length"][0]) == (4, ERROR, 8)
+    assert isinstance(theirs, can.Message)
+    assert not theirs.is_error_frame
+    ours, theirs = both(
+        "(1.0) can0 20000080#0102030405060708\n"
+    )  # bus error: python-can drops all but the time
+    assert (ours["id"][0], ours["flags"][0], ours["length"][0]) == (0x80, ERROR, 8)
+    assert isinstance(theirs, can.Message)
+    assert (theirs.arbitration_id, theirs.channel, theirs.dlc) == (0, None, 0)
+    ours, theirs = both("(1.0) can0 123#1122")  # half a line
+    assert len(ours) == 0
+    assert isinstance(theirs, can.Message)
+    ours, theirs = both("(1.0) can0 123#1\n")  # half a byte
+    assert len(ours) == 0
+    assert isinstance(theirs, can.Message)
+    ours, theirs = both("(1.0) can0 FFF#11\n")  # 12 bits
+    assert len(ours) == 0
+    assert isinstance(theirs, can.Message)
+    ours, theirs = both("(1.0) can0 123#112233445566778899\n")  # 9 bytes in a classic frame
+    assert len(ours) == 0
+    assert isinstance(theirs, can.Message)
+    ours, theirs = both("(1.0) can0 123#1122334455667788_9\n")  # a DLC code over 8
+    assert ours["length"].tolist() == [8]
+    assert theirs is ValueError
+    ours, theirs = both("(9007199254.740993) can0 123#\n")
+    assert ours["time_us"].tolist() == [2**53 + 1]
+    assert isinstance(theirs, can.Message)
+    assert round(theirs.timestamp * 1e6) != 2**53 + 1
+
+
 def test_the_writer_takes_what_numpy_gives_it(tmp_path: Path) -> None:
     frames = random_frames(1000, SEED)
     writer = CandumpWriter(tmp_path / "x", ["a", "b", "c"])

@@ -21,6 +21,7 @@ from edge.can.logs.mf4_frames import merged
 from edge.can.logs.reader import MAX_CHANNELS
 from edge.can.logs.stream import LINE_MAX
 from edge.errors import LogError
+from tests.conftest import ROOT
 from tests.edge.can.log_files import (
     START_US,
     as_frames,
@@ -89,6 +90,16 @@ def test_the_same_drive_in_every_format_of_savvycan(shared_data: Path) -> None:
             assert abs(frames["time_us"] - 166_064_000)[0] < 100_000
 
 
+def test_samples_of_savvycan() -> None:
+    """tests/data/logs: the same twelve frames in each."""
+    wanted = None
+    for name in ("candump.log", "crtd.txt", "gvret.csv", "busmaster.log", "microchip.log", "generic.csv"):
+        frames, trouble, log = read(ROOT / "tests/data/logs" / name)
+        assert (trouble, log and log.refused, len(frames)) == ("", {}, 12)
+        wanted = wanted or content(frames)
+        assert content(frames) == wanted
+
+
 @pytest.mark.parametrize("kind", ["log", "blf", "mf4"])
 def test_python_can_reads_the_same(tmp_path: Path, kind: str) -> None:
     """Generated frames of every kind; what differs on purpose is in the test below."""
@@ -136,6 +147,30 @@ def test_groups_of_an_mf4_are_merged_by_time() -> None:
     got = list(merged([records(n) for n in range(3)]))
     assert np.concatenate([f["id"] for _, _, f in got]).tolist() == [0, 1, 2, 3, 10, 11, 12, 4, 5, 13]
     assert np.concatenate([t for t, _, _ in got]).tolist() == [1, 2, 2, 2, 2, 2, 3, 5, 4, 9]
+
+
+ONE_FRAME = (
+    "import os, sys, time\n"
+    'print(\'{"frames": 1, "channels": ["7"], "refused": {}, "fraction": 0.5}\')\n'
+    "sys.stdout.flush(); os.write(1, bytes(80))\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("then", "why"),
+    [("os.abort()", "asammdf died of it"), ("time.sleep(60)", "asammdf did not get on with it")],
+)
+def test_asammdf_may_crash_or_hang(
+    tmp_path: Path, written: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, then: str, why: str
+) -> None:
+    """A damaged MF4 takes its process down, not ours."""
+    (tmp_path / "x").write_bytes(written["mf4"])
+    monkeypatch.setattr("edge.can.logs.mf4.PROGRAM", [sys.executable, "-c", ONE_FRAME + then])
+    monkeypatch.setattr("edge.can.logs.mf4.PATIENCE_S", 2.0)
+    frames, trouble, log = read(tmp_path / "x")
+    assert why in trouble
+    assert log is not None
+    assert (len(frames), log.channels, log.fraction) == (1, ["7"], 0.5)
 
 
 # --- what is not a log, or not a file ---
@@ -317,6 +352,7 @@ def test_over_256_channels(tmp_path: Path) -> None:
         ("1.0 CXX c", "1.0 R29 3FFFFFFF 11", "identifier"),
         ("1.0 CXX c", "1.0 R11 123 11 22 33 44 55 66 77 88 99", "length"),
         ("1.0 CXX c", "1.0 R11 123 1", "malformed"),
+        ("1.0 CXX c", "1.0 2T29 18FG 11", "malformed"),
         ("***BUSMASTER Ver 2.4.0***", "22:20:23:552 Rx 0 00000116 s 6 00 C0", "malformed"),
         ("***BUSMASTER Ver 2.4.0***", "22:20:23:552 Rx 0 00000116 s 1 1C0", "malformed"),
         ("CAN BUS Analyzer", "1;RX;0x116;2;0x11;", "malformed"),
