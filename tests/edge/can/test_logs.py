@@ -307,6 +307,23 @@ def test_an_asc_with_relative_times(tmp_path: Path) -> None:
     assert read(path)[0]["time_us"].tolist() == [100_000, 200_000, 300_000]
 
 
+def test_a_bad_line_of_a_trc_is_refused(tmp_path: Path, written: dict[str, bytes]) -> None:
+    path = tmp_path / "x.trc"
+    lines = written["trc"].splitlines(keepends=True)
+    lines[40:40] = [
+        b"  41 12.5 DT  1 11D98 E1 96\n",
+        b"nonsense\n",
+        b"  41 x DT  1 00000123 Rx - 1 11\n",
+        b"\n",
+        b"; x\n",
+    ]
+    path.write_bytes(b"".join(lines))
+    frames, trouble, log = read(path)
+    assert (len(frames), trouble) == (300, "")
+    assert log is not None
+    assert log.refused == {"malformed": 3}
+
+
 def test_impossible_values_are_refused(tmp_path: Path) -> None:
     head = "timestamp,arbitration_id,extended,remote,error,dlc,data\n"
     rows = [
@@ -499,13 +516,14 @@ def test_error_frames_of_a_blf(tmp_path: Path) -> None:
     assert log.channels == ["1", "2", "3"]
 
 
-def test_a_long_fd_message_is_refused(tmp_path: Path) -> None:
+def test_a_message_that_is_too_long_is_refused(tmp_path: Path) -> None:
     fd64 = struct.pack("<BBBBLLLLLLLHBBL", 1, 15, 65, 0, 1, 0, 0x1000, 0, 0, 0, 0, 0, 0, 0, 0) + bytes(65)
-    (tmp_path / "x").write_bytes(blf([blf_object(101, fd64) + blf_message()]))
+    classic = struct.pack("<HBBLLBBB5x64s", 1, 0, 9, 1, 0, 0, 0, 12, bytes(64))
+    (tmp_path / "x").write_bytes(blf([blf_object(101, fd64) + blf_object(100, classic) + blf_message()]))
     frames, trouble, log = read(tmp_path / "x")
     assert (frames["id"].tolist(), trouble) == ([0x123], "")
     assert log is not None
-    assert log.refused == {"length": 1}
+    assert log.refused == {"length": 2}
 
 
 def test_data_of_fd_messages_64(tmp_path: Path) -> None:
