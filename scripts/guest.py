@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 UML_MODULES = (
     *(f"net/can/{name}" for name in ("can", "can-raw", "j1939/can-j1939")),
-    *(f"drivers/net/can/{name}" for name in ("dev/can-dev", "vcan", "slcan/slcan")),
+    *(f"drivers/net/can/{name}" for name in ("dev/can-dev", "vcan", "vxcan", "slcan/slcan")),
 )
 QEMU_BOOT = ("virtio_pci", "9pnet_virtio", "9p")
 QEMU_CAN = ("can-raw", "vcan", "kvaser_pci")
@@ -178,7 +178,11 @@ def _write_job(run: Path, command: Sequence[str], setup: Sequence[str]) -> None:
 def _finish(run: Path, machine: Sequence[str], timeout_s: float) -> Finished:
     with (run / "console").open("wb") as console:
         guest = subprocess.Popen(
-            machine, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True
+            machine,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             guest.wait(timeout_s)
@@ -195,7 +199,9 @@ def _finish(run: Path, machine: Sequence[str], timeout_s: float) -> Finished:
 
 
 def _said(run: Path) -> str:
-    texts = [(run / name).read_text("utf-8", "replace") for name in ("console", "out") if (run / name).exists()]
+    texts = [
+        (run / name).read_text("utf-8", "replace") for name in ("console", "out") if (run / name).exists()
+    ]
     return "\n".join("\n".join(text.splitlines()[-20:]) for text in texts)
 
 
@@ -234,6 +240,7 @@ def _make_initrd(tree: Path, version: str, busybox: str, modprobe: str, initrd: 
         pack = f"find . | {shlex.quote(busybox)} cpio -o -H newc 2>/dev/null | gzip -1 > made.tmp"
         _run(["sh", "-c", f"cd {shlex.quote(name)} && {pack}"])
         (root / "made.tmp").rename(initrd)
+    shutil.rmtree(base / "lib")  # 400 MB of drivers for what this PC has not
 
 
 if __name__ == "__main__":
