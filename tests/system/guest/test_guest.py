@@ -1,7 +1,7 @@
 """SocketCAN for real: the checks beside this file, run inside guests whose kernels have CAN.
 
 One boot runs a guest's whole list; here each check is a test of its own. What they check they say
-themselves: vcan_checks.py, slcan_checks.py and controller_checks.py.
+themselves: vcan_checks.py, slcan_checks.py, agent_checks.py, controller_checks.py; and the contract of all sources.
 """
 
 import ast
@@ -17,8 +17,9 @@ from scripts.guest import Finished, GuestError, run_qemu, run_uml
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
-UML = ("vcan_checks", "slcan_checks", "agent_checks")
-QEMU = ("controller_checks",)
+CONTRACT = ROOT / "tests" / "edge" / "can" / "test_source_contract.py"
+UML = (*(HERE / f"{name}_checks.py" for name in ("vcan", "slcan", "agent")), CONTRACT)
+QEMU = (HERE / "controller_checks.py",)
 TIMEOUT_S = 900  # a busy machine; alone it is done in a tenth
 
 pytestmark = [pytest.mark.system, pytest.mark.guest]
@@ -26,9 +27,9 @@ pytestmark = [pytest.mark.system, pytest.mark.guest]
 Outcomes = dict[tuple[str, str], list[str]]  # (file, function) -> a text per failure
 
 
-def checks(files: tuple[str, ...]) -> list[tuple[str, str]]:
+def checks(files: tuple[Path, ...]) -> list[tuple[str, str]]:
     """(file, function) of every check."""
-    trees = {name: ast.parse((HERE / f"{name}.py").read_text("utf-8")) for name in files}
+    trees = {path.stem: ast.parse(path.read_text("utf-8")) for path in files}
     return [
         (name, node.name)
         for name, tree in trees.items()
@@ -37,9 +38,9 @@ def checks(files: tuple[str, ...]) -> list[tuple[str, str]]:
     ]
 
 
-def outcomes(run: Callable[[list[str], float], Finished], files: tuple[str, ...], report: Path) -> Outcomes:
+def outcomes(run: Callable[[list[str], float], Finished], files: tuple[Path, ...], report: Path) -> Outcomes:
     """Boot, run all, read the report. Without the guest the tests are skipped, but fail where CI promises it."""
-    paths = [str(HERE / f"{name}.py") for name in files]
+    paths = [str(path) for path in files]
     pytest_run = [
         "env",
         "TMPDIR=/dev/shm",  # an open file that has no name any more is lost over 9p
