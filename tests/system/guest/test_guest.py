@@ -44,6 +44,7 @@ def outcomes(run: Callable[[list[str], float], Finished], files: tuple[Path, ...
     pytest_run = [
         "env",
         "TMPDIR=/dev/shm",  # an open file that has no name any more is lost over 9p
+        "AYAZ_SOURCES=socketcan",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",  # an emulated processor loads what is not needed for half a minute
         sys.executable,
         *("-m", "pytest", "-q", "--noconftest"),
