@@ -77,7 +77,7 @@ def plain(raw: bytes) -> tuple[int, int, bytes] | None:
     flags = EXTENDED * bool(can_id & EFF) | REMOTE * bool(can_id & RTR) | FD * fd
     if fd:
         flags |= BITRATE_SWITCH * bool(fd_flags & 1) | ERROR_STATE * bool(fd_flags & 2)
-    return can_id & 0x1FFFFFFF, flags, b"" if can_id & RTR else raw[8 : 8 + length]
+    return can_id & 0x1FFFFFFF, flags, bytes(length) if can_id & RTR else raw[8 : 8 + length]
 
 
 def random_raw(rng: random.Random) -> bytes:
