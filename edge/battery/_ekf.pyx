@@ -65,6 +65,8 @@ cdef struct Shared:
     double i, moved, j
     double sd_e, sd_sample
     double f[N]                      # the diagonal of F
+    double q[N]                      # what of Q is the same for all
+    double flip                      # how far h is pulled by the current
 
 
 cdef class Kernel:
@@ -183,8 +185,17 @@ cdef class Kernel:
         s.j = knee * asinh(s.i / knee)
         s.sd_e = self.model_sd[t] * (1.0 - wt) + self.model_sd[t + 1] * wt
         s.sd_sample = self.sample_sd[t] * (1.0 - wt) + self.sample_sd[t + 1] * wt
+        s.flip = (1.0 - s.f[3]) * ((1.0 if s.i > 0.0 else 0.0) - (1.0 if s.i < 0.0 else 0.0))
         s.f[0] = 1.0
         s.f[4], s.f[5], s.f[6] = exp(-dt / self.model_tau), exp(-dt / self.k_tau), exp(-dt / OFFSET_TAU_S)
+        s.q[0] = fabs(s.moved) * SWING * self.gain_sd * self.gain_sd
+        if not s.known:
+            s.q[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * dt
+        s.q[1], s.q[2] = 1.0 - s.f[1] * s.f[1], 1.0 - s.f[2] * s.f[2]  # times what depends on soc
+        s.q[3] = (1.0 - s.f[3] * s.f[3]) * self.h_sd * self.h_sd
+        s.q[4] = 1.0 - s.f[4] * s.f[4]
+        s.q[5] = (1.0 - s.f[5] * s.f[5]) * self.k_sd * self.k_sd
+        s.q[6] = (1.0 - s.f[6] * s.f[6]) * self.offset_c * self.offset_c
 
     cdef void _predict(self, const Shared* s, double dt, double* x, double* p) noexcept nogil:
         cdef double soc = x[0]
@@ -195,7 +206,6 @@ cdef class Kernel:
         cdef double g1 = (1.0 - s.f[1]) * r1 * s.j
         cdef double g2 = (1.0 - s.f[2]) * r2 * s.j
         cdef double unknown = 0.0 if s.known else UNKNOWN_C * s.capacity
-        cdef double sign = (1.0 if s.i > 0.0 else 0.0) - (1.0 if s.i < 0.0 else 0.0)
         cdef double slope
         cdef double m[3][N]
         cdef Py_ssize_t a, b
@@ -205,7 +215,7 @@ cdef class Kernel:
         x[0] = least(most(soc - s.moved - x[6] * dt / 3600.0, 0.0), 1.0)
         x[1] = f[1] * x[1] + x[5] * g1
         x[2] = f[2] * x[2] + x[5] * g2
-        x[3] = f[3] * x[3] - (1.0 - f[3]) * sign
+        x[3] = f[3] * x[3] - s.flip
         x[4] = f[4] * x[4]
         x[5] = 1.0 + f[5] * (x[5] - 1.0)
         x[6] = f[6] * x[6]
@@ -238,15 +248,13 @@ cdef class Kernel:
                 p[a * N + b] = p[b * N + a]
 
         slope = self._slope(s, x[0], SECANT_MIN)
-        p[0] += fabs(s.moved) * SWING * self.gain_sd * self.gain_sd
-        if not s.known:
-            p[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * dt
-        p[8] += (1.0 - f[1] * f[1]) * ((self.branch_sd * x[5] * r1 * s.j) ** 2 + (r1 * unknown) ** 2)
-        p[16] += (1.0 - f[2] * f[2]) * ((self.branch_sd * x[5] * r2 * s.j) ** 2 + (r2 * unknown) ** 2)
-        p[24] += (1.0 - f[3] * f[3]) * self.h_sd * self.h_sd
-        p[32] += (1.0 - f[4] * f[4]) * (s.sd_e * s.sd_e + (self.axis_sd * slope) ** 2)
-        p[40] += (1.0 - f[5] * f[5]) * self.k_sd * self.k_sd
-        p[48] += (1.0 - f[6] * f[6]) * self.offset_c * self.offset_c
+        p[0] += s.q[0]
+        p[8] += s.q[1] * ((self.branch_sd * x[5] * r1 * s.j) ** 2 + (r1 * unknown) ** 2)
+        p[16] += s.q[2] * ((self.branch_sd * x[5] * r2 * s.j) ** 2 + (r2 * unknown) ** 2)
+        p[24] += s.q[3]
+        p[32] += s.q[4] * (s.sd_e * s.sd_e + (self.axis_sd * slope) ** 2)
+        p[40] += s.q[5]
+        p[48] += s.q[6]
 
     cdef inline double _slope(self, const Shared* s, double soc, double half) noexcept nogil:
         cdef double low = least(most(soc - half, 0.0), 1.0 - SECANT_MIN)
