@@ -324,6 +324,13 @@ def test_every_frame_is_in_the_ledger_once(core: Core) -> None:
     assert np.isfinite(core.latest.value[core.latest.state == GOOD]).all()
 
 
+def test_every_name_of_the_ledger_is_explained(core: Core) -> None:
+    text = (Path(__file__).parent.parent.parent / "docs/protocol.md").read_text("utf-8")
+    ledger = core.ledger()
+    for name in (*ledger, *ledger["can"]["bms"]):
+        assert f"`{name}`" in text, name
+
+
 def test_loss_stands_beside_its_channel(core: Core) -> None:
     bus = Bus(core)
     core.set_loss({"bms.lost_socket": 3, "bms.lost_controller": 1, "bms.bus_off": 2, "unspooled": 4})
