@@ -73,9 +73,9 @@ class Core:
         self.boot = boot
         catalogue = setup.catalogue
         self.decoder = Decoder.from_catalogue(catalogue)
-        self.latest = LatestTable(len(self.decoder.slots))
         self.counts = Counts(len(catalogue.channels))
         self.watch = _Watch(self.decoder, catalogue)
+        self.latest = LatestTable(len(self.decoder.slots))  # the maps may have asked for slots of their own
         self.battery = _Battery(setup, self.watch, restored)
         self.uplink = _Sampler(self.decoder, self.watch, catalogue)
         self.schema = Schema((*self.uplink.columns, *self.battery.columns))
