@@ -170,7 +170,10 @@ class _Watch:
 
     def __init__(self, decoder: Decoder, catalogue: Catalogue) -> None:
         self.signals = catalogue.signals
-        self.slots = np.array([decoder.slot(s.channel, s.message, s.signal) for s in self.signals], np.int64)
+        slots = [
+            decoder.slot(s.channel, s.message, s.signal, address=s.address, name=s.name) for s in self.signals
+        ]
+        self.slots = np.array(slots, dtype=np.int64)
         timeouts = {(m.channel, m.message): m.timeout_ms for m in catalogue.messages}
         self._timeout_us = np.array(
             [timeouts[s.channel, s.message] * 1000 for s in self.signals], dtype=np.int64
