@@ -270,7 +270,8 @@ class _Tables:
         first = len(self.slots)
         signals = _parents_first(message)
         place = {s.name: first + n for n, s in enumerate(signals)}
-        fits = not message.is_container and all(_fits(s, message.length) for s in signals)
+        rooted = all(s.multiplexer_signal in (None, *place) for s in signals)
+        fits = rooted and not message.is_container and all(_fits(s, message.length) for s in signals)
         for signal in signals:
             self._add_signal(number, message, signal, place, fits)
         muxes = sum(s.is_multiplexer for s in signals)
@@ -307,7 +308,7 @@ def _parents_first(message: DbMessage) -> list[DbSignal]:
 
     def depth(signal: DbSignal) -> int:
         n = 0
-        while signal.multiplexer_signal and n < len(by_name):
+        while signal.multiplexer_signal in by_name and n < len(by_name):
             signal = by_name[signal.multiplexer_signal]
             n += 1
         return n
