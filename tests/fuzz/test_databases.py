@@ -27,6 +27,13 @@ from edge.signals.databases import load_database, understand
 from edge.signals.signal_map import MapReader
 from tests.fuzz.hostile import mutated, traps
 
+pytestmark = [
+    pytest.mark.campaign,
+    pytest.mark.skipif(
+        "asan" in os.environ.get("LD_PRELOAD", ""),
+        reason="AddressSanitizer needs more memory than the bounds allow",
+    ),
+]
 ROOT = Path(__file__).parent.parent.parent
 CAMPAIGN = os.environ.get("AYAZ_CAMPAIGN") == "1"
 FILES = int(os.environ.get("AYAZ_FUZZ_FILES", "10000" if CAMPAIGN else "200"))
