@@ -291,120 +291,9 @@ class Decoder(Kernel):
         latest: LatestTable | None,
         sink: Sink | None,
     ) -> int:
-<<<<<<< HEAD
         while at < stop:
             at, why, target = self._run(
                 frames, at, stop, latest.buffer if latest else None, counts.buffer, sink
-=======
-        fallback = np.zeros(len(frames), np.int32)
-        events, left = _decode.decode(
-            np.ascontiguousarray(frames), self._keys, self._messages, self._signals, self._ranges, self._protections,
-            self._states, latest.raw, latest.value, latest.time_us, latest.seen, counts.table,
-            self._scratch, self._found, slots, numbers, fallback,
-        )  # fmt: skip
-        for n in fallback[:left].tolist():
-            names = self._fall_back(frames[n], latest, counts)
-            if len(slots):
-                slots[: len(names)] = names
-                events = len(names)
-        return int(events)
-
-    def _fall_back(self, frame: Any, latest: LatestTable, counts: Counts) -> list[int]:
-        """cantools decodes what tables can't; its numbers enter the table as values."""
-        number = int(frame["channel"])
-        index = self._message_of_key[_key_in(self._message_of_key, frame)]
-        message = self._db_messages[index]
-        try:
-            signals = message.decode(bytes(frame["data"][: frame["length"]]), decode_choices=False)
-        except (DecodeError, ValueError, KeyError, IndexError):
-            counts.table[number, COUNTS.index("bad_mux")] += 1
-            return []
-        counts.table[number, COUNTS.index("fallback")] += 1
-        counts.table[number, COUNTS.index("decoded")] += 1
-        slots = []
-        items = signals.items() if isinstance(signals, dict) else []
-        for name, value in items:
-            slot = self._names.get((number, message.name, name))
-            if slot is not None and isinstance(value, int | float):
-                latest.value[slot] = latest.raw[slot : slot + 1].view(np.float64)[0] = float(value)
-                latest.time_us[slot], latest.seen[slot] = frame["time_us"], 1
-                slots.append(slot)
-        return slots
-
-
-def _key_in(known: Mapping[int, int], frame: Any) -> int:
-    channel, extended = int(frame["channel"]) << 48, int(frame["flags"]) & 1
-    exact = channel | int(frame["id"]) | extended << 31
-    return exact if exact in known else channel | J1939_KEY | pgn_of(int(frame["id"]))
-
-
-def pgn_of(frame_id: int) -> int:
-    """The parameter group number in a 29 bit J1939 identifier (SAE J1939-21)."""
-    pgn = frame_id >> 8 & 0x3FFFF
-    return pgn & 0x3FF00 if (pgn >> 8 & 0xFF) < 240 else pgn
-
-
-class _Tables:
-    """The compiled tables, as lists while they grow."""
-
-    def __init__(self) -> None:
-        self.slots: list[Slot] = []
-        self.keys: list[int] = []
-        self.messages: list[tuple[int, ...]] = []
-        self.signals: list[tuple[Any, ...]] = []
-        self.ranges: list[tuple[int, int]] = []
-        self.protections: list[np.void] = []
-        self.db_messages: list[DbMessage] = []
-        self.j1939_channels: set[int] = set()
-
-    def add_channel(self, number: int, database: Database, rules: Mapping[str, MessageRule]) -> None:
-        taken = set(self.keys)
-        for message in database.messages:
-            key = self._key(number, message)
-            if key in taken:
-                continue  # cantools, too, keeps one message per id
-            taken.add(key)
-            self._add_message(number, key, message, rules.get(message.name))
-
-    def _key(self, number: int, message: DbMessage) -> int:
-        if message.protocol == "j1939" and message.is_extended_frame:
-            self.j1939_channels.add(number)
-            return number << 48 | J1939_KEY | pgn_of(message.frame_id)
-        return number << 48 | message.frame_id | int(message.is_extended_frame) << 31
-
-    def _add_message(self, number: int, key: int, message: DbMessage, rule: MessageRule | None) -> None:
-        first = len(self.slots)
-        signals = _parents_first(message)
-        place = {s.name: first + n for n, s in enumerate(signals)}
-        rooted = all(s.multiplexer_signal in (None, *place) for s in signals)
-        fits = rooted and not message.is_container and all(_fits(s, message.length) for s in signals)
-        for signal in signals:
-            self._add_signal(number, message, signal, place, fits)
-        muxes = sum(s.is_multiplexer for s in signals)
-        self.keys.append(key)
-        self.messages.append((message.length, first, len(signals), muxes, int(not fits)))
-        self.protections.append(compile_protection(message, rule))
-        self.db_messages.append(message)
-
-    def _add_signal(
-        self, number: int, message: DbMessage, signal: DbSignal, place: Mapping[str, int], fits: bool
-    ) -> None:
-        choices = {int(k): str(v) for k, v in (signal.choices or {}).items()}
-        is_float = signal.is_float or not fits
-        scale, offset = float(signal.conversion.scale), float(signal.conversion.offset)
-        self.slots.append(
-            Slot(number, message.name, signal.name, signal.unit or "", scale, offset, is_float, choices)
-        )
-        kind = {32: 2, 64: 3}.get(signal.length, 0) if signal.is_float else int(signal.is_signed)
-        parent = place.get(signal.multiplexer_signal or "", -1)
-        first_range = len(self.ranges)
-        if parent >= 0:
-            self.ranges += _as_ranges(signal.multiplexer_ids or [])
-        self.signals.append(
-            (
-                signal.start, min(signal.length, 64), signal.byte_order == "big_endian", kind, parent,
-                first_range, len(self.ranges) - first_range, _has_children(message, signal), scale, offset,
->>>>>>> room-signals
             )
             if why == _NEW_SOURCE:
                 self._new_source(int(frames["channel"][at]), int(frames["id"][at]))
@@ -432,7 +321,6 @@ class _Tables:
             counts.table[number, _COLUMN["sessions_broken"]] += listener.transport.broken - broken
         return sorted(found, key=lambda f: f[1].frame)
 
-<<<<<<< HEAD
     def _whole_message(
         self,
         channel: int,
@@ -455,32 +343,6 @@ class _Tables:
         n, data, time_us = message.frame, message.payload, message.time_us
         if self._targets["flags"][target] & FALLBACK:
             column = self._fall_back(target, data, time_us, n, row, latest, sink)
-=======
-def _parents_first(message: DbMessage) -> list[DbSignal]:
-    """The signals with each multiplexer before what it selects."""
-    by_name = {s.name: s for s in message.signals}
-
-    def depth(signal: DbSignal) -> int:
-        n = 0
-        while signal.multiplexer_signal in by_name and n < len(by_name):
-            signal = by_name[signal.multiplexer_signal]
-            n += 1
-        return n
-
-    return sorted(message.signals, key=depth)
-
-
-def _has_children(message: DbMessage, signal: DbSignal) -> bool:
-    return signal.is_multiplexer and any(s.multiplexer_signal == signal.name for s in message.signals)
-
-
-def _as_ranges(values: Sequence[int]) -> list[tuple[int, int]]:
-    """[1, 2, 3, 7] as [(1, 3), (7, 7)]."""
-    ranges: list[tuple[int, int]] = []
-    for value in sorted(values):
-        if ranges and value == ranges[-1][1] + 1:
-            ranges[-1] = (ranges[-1][0], value)
->>>>>>> room-signals
         else:
             buffer = latest.buffer if latest else None
             column = self._run_message(target, message.id, data, time_us, n, buffer, sink)
