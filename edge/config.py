@@ -9,8 +9,11 @@ about a key. `load` reports every mistake at once, each as `FILE:LINE: what is w
 
     [[can]]                          # one per CAN channel
     name = "bms"
-    source = "socketcan:can0"        # python-can's interface:channel
+    source = "can0"                  # SocketCAN; or python-can's interface:channel; or log:PATH
     bitrate = 500000
+    # data_bitrate = 2000000         # CAN FD
+    # filters = "18FEF100:1FFFFF00"  # kernel filters ID:MASK,...: they hide unknown ids and the bus load
+    # listen_only = false            # do not complain that the controller acknowledges
     dbc = "bms"                      # one that we ship, or a path; its signal map lies beside it
 
     [battery]
@@ -32,7 +35,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from edge.errors import BrokerError, ConfigError
+from edge.can.socketcan import parse_filters
+from edge.errors import BrokerError, ConfigError, SourceError
 from edge.telemetry.broker_url import parse_broker
 
 Rule = Callable[[Any], str | None]  # None when the value is good, else what it must be
@@ -56,6 +60,14 @@ def _source(value: str) -> str | None:
     return (
         None if re.fullmatch(r"[\w-]+(:.+)?", value) else "must be INTERFACE:CHANNEL, such as socketcan:can0"
     )
+
+
+def _filters(value: str) -> str | None:
+    try:
+        parse_filters(value)
+    except SourceError as error:
+        return str(error)
+    return None
 
 
 def _broker(value: str) -> str | None:
@@ -91,6 +103,9 @@ class CanConfig:
     source: str = key(_source)
     dbc: str = key(_not_empty)
     bitrate: int = key(_positive, 500_000)
+    data_bitrate: int | None = key(_positive, None)  # CAN FD's second phase
+    filters: str = key(_filters, "")
+    listen_only: bool = key(None, True)
 
 
 @dataclass(frozen=True)
@@ -219,7 +234,7 @@ class _Reader:
         if hasattr(kind, "__dataclass_fields__"):
             return self.section(kind, value, place)
         wanted: Any = {Path: str, float: (int, float)}.get(kind, kind)
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        if not isinstance(value, wanted) or isinstance(value, bool) != (kind is bool):
             self.wrong(place, f"must be a {_TYPE_NAMES[kind]}, not {value!r}")
             return None
         value = (self.path.parent / value).absolute() if kind is Path else kind(value)
@@ -235,7 +250,13 @@ class _Reader:
         return tuple(self.section(kind, table, (*place, n)) for n, table in enumerate(value))
 
 
-_TYPE_NAMES: dict[type, str] = {str: "text", int: "whole number", float: "number", Path: "path"}
+_TYPE_NAMES: dict[type, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    Path: "path",
+    bool: "true or false",
+}
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\-]+)\s*\]\]?")
 _KEY = re.compile(r"\s*([\w\-]+)\s*=")
