@@ -897,8 +897,11 @@ cdef class Kernel:
         cdef int64_t number
         cdef int target = -1
         cdef bint extended
-        if -1 < frame_id < 536870912:
+        try:
             number = frame_id
+        except OverflowError:
+            raise KeyError(frame_id) from None
+        if 0 <= number < 1 << 29:
             extended = number > 0x7FF if is_extended is None else is_extended
             target = self._look(channel, <uint32_t> number, extended)
         if target < 0:
