@@ -158,27 +158,24 @@ def replay_plain(setup: Setup, chunks: Iterator[Frames]) -> Iterator[tuple[Core,
     next_us: int | None = None
     last_us = 0
     for frames in chunks:
-        frames = frames.copy()
-        frames["time_us"] = np.maximum.accumulate(np.maximum(frames["time_us"], last_us if next_us else 0))
-        last_us = int(frames["time_us"][-1])
+        times = np.maximum.accumulate(np.maximum(frames["time_us"], last_us if next_us else 0))
+        if (times != frames["time_us"]).any():
+            frames = frames.copy()
+            frames["time_us"] = times
+        last_us = int(times[-1])
         if next_us is None:
-            next_us = (int(frames["time_us"][0]) // TICK_US + 1) * TICK_US
+            next_us = (int(times[0]) // TICK_US + 1) * TICK_US
         begin = 0
         while next_us <= last_us:
-            end = int(np.searchsorted(frames["time_us"], next_us))
+            end = int(np.searchsorted(times, next_us))
             core.feed(frames[begin:end])
             yield core, core.tick(next_us)
             # After a gap, one tick at the end of it: the core predicts over any step of time.
-            begin, next_us = end, max(next_us, _grid_before(frames, end)) + TICK_US
+            begin, next_us = end, max(next_us, int(times[end]) // TICK_US * TICK_US) + TICK_US
         core.feed(frames[begin:])
     if next_us is not None:
         yield core, core.tick(next_us)
         yield core, core.seal()
-
-
-def _grid_before(frames: Frames, at: int) -> int:
-    """The last grid time before the frame at `at`, or 0 where there is none."""
-    return int(frames["time_us"][at]) // TICK_US * TICK_US if at < len(frames) else 0
 
 
 class _Frames:
