@@ -177,6 +177,8 @@ class Agent:
     def _tell_loss(self) -> None:
         loss = {f"{c.name}.reopened": i.reopened for c, i in zip(self.config.can, self.inputs, strict=True)}
         loss["unspooled"] = self.dropped_unspooled
+        if self.recorder:
+            loss["unrecorded"] = self.recorder.missed
         if loss != self._loss:
             self._loss = loss
             if self.recorder:

@@ -1,10 +1,35 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""The decoding kernel: FRAME arrays through compiled tables. See edge/can/decoder.py for the tables."""
+"""The decoding kernel: FRAME arrays through compiled tables. edge/can/tables.py explains the tables.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+A frame finds its target: one sender's instance of one message, with the slots that it fills. Targets are
+found in a plain array for 11 bit identifiers, in a hash for the rest. What is not plain (multiplexers,
+floats, checksums, long frames) is behind the target's flags, so that the common frame stays short.
+"""
 
-from edge.can._protection cimport BAD_CHECKSUM, Protection, ProtectionState, accept, check
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.float cimport PyFloat_FromDouble
+from cpython.long cimport PyLong_FromLongLong, PyLong_FromUnsignedLongLong
+from libc.math cimport isfinite, ldexp
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from edge.can._protection cimport BAD_CHECKSUM as SPOILED
+from edge.can._protection cimport Protection, ProtectionState, accept, check
+
+from edge.can.frames import FRAME
+from edge.errors import DecodeError
+
+cdef extern from *:
+    """
+    /* Exact products of 64 bit integers; the compiler rounds them to double as Python does. */
+    typedef __int128 ayaz_int128;
+    """
+    ctypedef long long int128 "ayaz_int128"
+    uint64_t bswap64 "__builtin_bswap64"(uint64_t) nogil
+    bint likely "__builtin_expect"(bint, long) nogil
 
 cdef packed struct Frame:
     int64_t time_us
@@ -15,222 +40,932 @@ cdef packed struct Frame:
     uint8_t pad
     uint8_t data[64]
 
-cdef packed struct Message:
-    int32_t length
-    int32_t first        # its signals: first .. first + count
+cdef packed struct Target:
+    int32_t message      # its number in the lists of the decoder
+    int32_t base         # its first slot
+    int32_t also         # another target that the same frame fills, or -1
+    int32_t group        # the root group
+    int32_t first        # of the root group: signals first .. first + count
     int32_t count
-    int32_t muxes        # number of multiplexer signals
-    int32_t fallback     # 1: tables can't do it
+    int32_t length       # bytes that a frame must have
+    int32_t window
+    int32_t flags
+    int32_t protection   # its place among the protections
+    int32_t shape        # how many signals a plain one has, else ODD_SHAPE
+    int32_t pad
 
 cdef packed struct Signal:
-    int32_t start
-    int32_t bits
-    int32_t big_endian
-    int32_t kind         # 0 unsigned, 1 signed, 2 float32, 3 float64
-    int32_t parent       # index of its multiplexer, or -1
-    int32_t first_range  # multiplexer values at which it is there
-    int32_t ranges
-    int32_t is_mux
     double scale
     double offset
+    uint32_t mask
+    uint32_t sign
+    uint16_t byte
+    uint8_t shift
+    uint8_t kind
+    int32_t slot
 
-cdef int64_t J1939_KEY = <int64_t> 1 << 40
+cdef packed struct Detail:
+    uint64_t mask
+    uint64_t sign
+    uint16_t end
+    uint8_t gives
+    uint8_t ranges
+    int32_t first_range
 
-cdef enum:
+cdef packed struct Group:
+    int32_t first
+    int32_t count
+    int32_t first_selector
+    int32_t selectors
+    int32_t refused
+
+cdef packed struct Selector:
+    int64_t low
+    int64_t size
+    int32_t signal
+    int32_t sparse
+    int64_t first
+
+cdef packed struct Range:
+    int64_t low
+    int64_t high
+    int64_t state
+
+cdef packed struct Entry:  # of the hash from identifiers to targets
+    uint64_t key
+    int64_t target
+
+cdef struct Stamp:       # written as one
+    int64_t time_us
+    int64_t state        # one byte of it is the state, the rest is zero
+
+cdef struct Record:      # of LATEST
+    int64_t raw
+    double value
+    Stamp stamp
+
+cdef enum:  # flags of a frame
     EXTENDED = 1
     REMOTE = 2
     ERROR = 4
+
+cdef enum:  # flags of a target
+    FALLBACK = 1
+    MUXED = 2
+    ODD = 4
+    PROTECTED = 8
+    REVERSED = 16
+
+cdef enum:  # kinds of a signal
+    INT
+    UINT64
+    EXACT
+    EXACT_SCALE
+    FLOAT16
+    FLOAT32
+    FLOAT64
+    WIDE
+    KIND = 15
+    SPLIT = 16
+    IDENTITY = 32
+    UNSIGNED = 64
+    UNBOUND = 128
+
+cdef enum:
+    GIVES_RAW
+    GIVES_INT
+    GIVES_FLOAT
+    GIVES_EXACT
+
+cdef enum:  # validity
+    GOOD = 1
+    NOT_AVAILABLE = 3
+    INVALID = 4
 
 cdef enum:  # columns of the counts; edge/can/decoder.py names them
     RECEIVED
     DECODED
     UNKNOWN
     TOO_SHORT
-    BAD_SUM
-    REPEATED
+    BAD_CHECKSUM
+    REPEATED_COUNTER
     BAD_MUX
-    ERRORS
-    REMOTES
-    FALLBACK
+    NOT_DECODABLE
+    TOO_MANY_SOURCES
+    ERROR_FRAMES
+    REMOTE_FRAMES
+    TRANSPORT
+    N_REASONS
+
+cdef enum:  # why the kernel stopped before the last frame
+    DONE
+    ASK_CANTOOLS
+    NEW_SOURCE
+    FULL
+
+cdef enum:
+    DEFAULT_MODE = 3     # choices and scaling on: what cantools' decode_message does unasked
+    LONGEST = 1792
+    HASHES = 64
+    BLOCK = 512          # frames that are sorted together
+    PLAIN_SHAPES = 62    # a plain target's number of signals, up to one less
+    ODD_SHAPE = 62
+    SKIPPED_SHAPE = 63
+    SHAPES = 64
+
+cdef extern from *:
+    """
+    #define AYAZ_EMPTY 0xFFFFFFFFFFFFFFFFULL
+    #define AYAZ_J1939 (1ULL << 62)
+    #define AYAZ_ANY_SOURCE (1ULL << 61)
+    #define AYAZ_MULTIPLIER 0x9E3779B97F4A7C15ULL  /* 2^64 over the golden ratio, as in Knuth */
+    """
+    const uint64_t EMPTY "AYAZ_EMPTY"
+    const uint64_t J1939 "AYAZ_J1939"
+    const uint64_t ANY_SOURCE "AYAZ_ANY_SOURCE"
+    const uint64_t MULTIPLIER "AYAZ_MULTIPLIER"
 
 
-cdef inline int find(const int64_t[::1] keys, int64_t key) noexcept nogil:
-    cdef Py_ssize_t low = 0, high = keys.shape[0], middle
-    while low < high:
-        middle = (low + high) >> 1
-        if keys[middle] < key:
-            low = middle + 1
-        else:
-            high = middle
-    if low < keys.shape[0] and keys[low] == key:
-        return <int> low
-    return -1
+cdef inline uint64_t plain_key(uint64_t channel, uint64_t frame_id, bint extended) noexcept nogil:
+    return channel << 33 | <uint64_t> extended << 32 | frame_id
 
 
-cdef inline uint64_t extract(const uint8_t* data, const Signal* s) noexcept nogil:
-    cdef int byte = s.start >> 3, bit = s.start & 7, got, need
+cdef inline uint64_t load(const uint8_t* at) noexcept nogil:
     cdef uint64_t value
-    if s.big_endian:
-        got = bit + 1
-        value = data[byte] & ((1 << got) - 1)
-        if got > s.bits:
-            return value >> (got - s.bits)
-        while got < s.bits:
-            byte += 1
-            need = s.bits - got
-            if need >= 8:
-                value = (value << 8) | data[byte]
-                got += 8
-            else:
-                value = (value << need) | (data[byte] >> (8 - need))
-                got = s.bits
-        return value
-    value = data[byte] >> bit
-    got = 8 - bit
-    while got < s.bits:
-        byte += 1
-        value |= (<uint64_t> data[byte]) << got
-        got += 8
-    if s.bits < 64:
-        value &= ((<uint64_t> 1) << s.bits) - 1
+    memcpy(&value, at, 8)
     return value
 
 
-cdef inline int64_t widen(uint64_t value, const Signal* s) noexcept nogil:
-    """The raw value: sign extended; floats as the bits of a binary64."""
-    cdef float single
-    cdef double wide
-    cdef uint32_t half
-    cdef int64_t result
-    if s.kind == 1 and s.bits < 64 and (value >> (s.bits - 1)) & 1:
-        return <int64_t> (value | ~((((<uint64_t> 1) << s.bits)) - 1))
-    if s.kind == 2:
-        half = <uint32_t> value
-        memcpy(&single, &half, 4)
-        wide = single
-        memcpy(&result, &wide, 8)
-        return result
-    return <int64_t> value
+cdef inline uint64_t extract(const uint8_t* window, const Signal* s, const Detail* d) noexcept nogil:
+    cdef uint64_t value = load(window + s.byte) >> s.shift
+    if s.kind & SPLIT:
+        value |= <uint64_t> window[s.byte + 8] << (64 - s.shift)
+    return value & d.mask
 
 
-cdef inline double physical(int64_t raw, const Signal* s) noexcept nogil:
-    cdef double number
-    if s.kind >= 2:
-        memcpy(&number, &raw, 8)
-    elif s.kind == 0 and s.bits == 64:
-        number = <double> (<uint64_t> raw)
+cdef inline double float16(uint64_t bits) noexcept nogil:
+    """IEEE 754 binary16."""
+    cdef int exponent = (bits >> 10) & 31
+    cdef double fraction = bits & 1023, value
+    cdef uint64_t special
+    if exponent == 31:
+        special = (<uint64_t> 0x7FF << 52) | ((bits & 1023) << 42)
+        if bits & 1023:
+            special |= <uint64_t> 1 << 51
+        memcpy(&value, &special, 8)
+    elif exponent:
+        value = ldexp(1024 + fraction, exponent - 25)
     else:
-        number = <double> raw
-    return number * s.scale + s.offset
+        value = ldexp(fraction, -24)
+    return -value if bits & 0x8000 else value
 
 
-def decode(
-    const Frame[::1] frames,
-    const int64_t[::1] keys,
-    const Message[::1] messages,
-    const Signal[::1] signals,
-    const int64_t[:, ::1] ranges,
-    const Protection[::1] protections,
-    ProtectionState[::1] states,
-    int64_t[::1] raws,
-    double[::1] values,
-    int64_t[::1] times,
-    uint8_t[::1] seen,
-    int64_t[:, ::1] counts,
-    int32_t[::1] scratch,
-    int64_t[::1] found,
-    int32_t[::1] event_slot,
-    int32_t[::1] event_frame,
-    int32_t[::1] fallback,
-):
-    """Decode frames into the latest-value table, each entirely or not at all.
+cdef inline double physical(uint64_t bits, const Signal* s, const Detail* d, int64_t* raw) noexcept nogil:
+    """The value as Python computes it. The raw of a float is the bits of the double that it is."""
+    cdef int kind = s.kind & KIND
+    cdef uint32_t half
+    cdef float single
+    cdef double number
+    cdef int64_t scale, offset
+    cdef int128 exact
+    raw[0] = <int64_t> ((bits ^ d.sign) - d.sign)
+    if kind == INT or kind == WIDE:
+        return <double> raw[0] * s.scale + s.offset
+    if kind == UINT64:
+        return <double> bits * s.scale + s.offset
+    if kind == EXACT or kind == EXACT_SCALE:
+        memcpy(&scale, &s.scale, 8)
+        exact = <int128> bits if s.kind & UNSIGNED else <int128> raw[0]
+        exact = exact * <int128> scale
+        if kind == EXACT_SCALE:
+            return <double> exact + s.offset
+        memcpy(&offset, &s.offset, 8)
+        return <double> (exact + <int128> offset)
+    if kind == FLOAT64:
+        memcpy(&number, &bits, 8)
+    elif kind == FLOAT32:
+        half = <uint32_t> bits
+        memcpy(&single, &half, 4)
+        number = single
+    else:
+        number = float16(bits)
+    memcpy(raw, &number, 8)
+    return number if s.kind & IDENTITY else number * s.scale + s.offset
 
-    `scratch` and `found` have room for the signals of the largest message. Where `event_slot` is not
-    empty, what was decoded is also listed there as (slot, frame) with its raw value in `raws` only for
-    the newest; the caller then passes one frame at a time. Frames for the fallback are listed in
-    `fallback`. Returns (number of events, number of fallback frames).
+
+cdef class Buffer:
+    """Holds on to an array's memory, so that a call need not ask for it again."""
+
+    cdef Py_buffer view
+    cdef bint held
+
+    def __cinit__(self, array):
+        PyObject_GetBuffer(array, &self.view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        self.held = True
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+
+cdef class Sink:
+    """Rows of events, as arrays that grow."""
+
+    cdef object arrays
+    cdef list buffers
+    cdef Py_ssize_t count, room
+    cdef int32_t* frame
+    cdef int32_t* slot
+    cdef int64_t* raw
+    cdef double* value
+    cdef uint8_t* state
+
+    def __init__(self, Py_ssize_t room):
+        self.arrays = None
+        self.count = 0
+        self.make_room(room)
+
+    def make_room(self, Py_ssize_t room):
+        """Arrays of at least so many rows, with what the old ones hold."""
+        types = (np.int32, np.int32, np.int64, np.float64, np.uint8)
+        arrays = [np.empty(room, t) for t in types]
+        for new, old in zip(arrays, self.arrays or ()):
+            new[: self.count] = old[: self.count]
+        self.arrays = arrays
+        self.buffers = [Buffer(a) for a in arrays]
+        self.room = room
+        self.frame = <int32_t*> (<Buffer> self.buffers[0]).view.buf
+        self.slot = <int32_t*> (<Buffer> self.buffers[1]).view.buf
+        self.raw = <int64_t*> (<Buffer> self.buffers[2]).view.buf
+        self.value = <double*> (<Buffer> self.buffers[3]).view.buf
+        self.state = <uint8_t*> (<Buffer> self.buffers[4]).view.buf
+
+    def grow(self):
+        """Twice the room."""
+        self.make_room(2 * self.room)
+
+    def add(self, int32_t frame, int32_t slot, int64_t raw, double value, uint8_t state):
+        """One row."""
+        if self.count == self.room:
+            self.grow()
+        self.frame[self.count], self.slot[self.count], self.raw[self.count] = frame, slot, raw
+        self.value[self.count], self.state[self.count] = value, state
+        self.count += 1
+
+    def rows(self):
+        """The five arrays, as long as there are rows."""
+        return [a[: self.count] for a in self.arrays]
+
+
+cdef class Kernel:
+    """Decodes; edge/can/decoder.py's Decoder builds it and answers what it cannot do by itself.
+
+    Not for two threads at once.
     """
-    cdef Py_ssize_t n, events = 0, left = 0
-    cdef int m, i, k, r, unmatched, verdict
-    cdef int64_t key, pgn
-    cdef const Frame* f
-    cdef const Message* message
-    cdef const Signal* s
-    cdef bint inside
-    with nogil:
-        for n in range(frames.shape[0]):
-            f = &frames[n]
-            if f.channel >= counts.shape[0]:
+
+    cdef const Signal[::1] signals_view
+    cdef const Detail[::1] details_view
+    cdef const Group[::1] groups_view
+    cdef const Selector[::1] selectors_view
+    cdef const int32_t[::1] pages_view
+    cdef const int64_t[::1] keys_view
+    cdef const Range[::1] ranges_view
+    cdef const Signal* signals
+    cdef const Detail* details
+    cdef const Group* groups
+    cdef const Selector* selectors
+    cdef const int32_t* pages
+    cdef const int64_t* keys
+    cdef const Range* ranges
+    cdef Target[::1] targets_view
+    cdef Target* targets
+    cdef Entry[::1] entries_view
+    cdef Entry* entries
+    cdef uint64_t multiplier
+    cdef int shift
+    cdef Py_ssize_t n_entries
+    cdef int32_t[::1] found_view
+    cdef int32_t* found
+    cdef uint8_t[::1] j1939_view
+    cdef const Protection[::1] protections_view
+    cdef const Protection* protections
+    cdef ProtectionState[::1] states_view
+    cdef ProtectionState* states
+    cdef int n_channels
+    cdef int most           # signals that one frame can have
+    cdef list names, choices, conversions
+    cdef uint8_t window_space[2 * LONGEST]
+    cdef uint8_t padded[LONGEST]
+    cdef int32_t block_targets[BLOCK]
+    cdef int32_t block_order[BLOCK]
+    cdef uint8_t block_shapes[BLOCK]
+
+    # Building
+
+    def _load(self, tables, deepest, most, names, choices, conversions, j1939_channels, protections):
+        """Take the tables of edge/can/tables.py; `j1939_channels` has a byte for each channel."""
+        self.signals_view, self.details_view = tables["signals"], tables["details"]
+        self.groups_view = tables["groups"]
+        self.selectors_view, self.pages_view = tables["selectors"], tables["pages"]
+        self.keys_view, self.ranges_view = tables["keys"], tables["ranges"]
+        self.signals, self.details = &self.signals_view[0], &self.details_view[0]
+        self.groups = &self.groups_view[0]
+        self.selectors, self.pages = &self.selectors_view[0], &self.pages_view[0]
+        self.keys, self.ranges = &self.keys_view[0], &self.ranges_view[0]
+        self.names, self.choices, self.conversions = list(names), list(choices), list(conversions)
+        self.found_view = np.zeros(deepest + 1, np.int32)
+        self.found = &self.found_view[0]
+        self.most = max(most, 1)
+        self.j1939_view = j1939_channels
+        self.n_channels = len(j1939_channels)
+        self.protections_view = protections
+        self.protections = &self.protections_view[0]
+        self._make_hash(6)
+
+    def _set_targets(self, targets, states):
+        """Where the targets are, and the state of each one's protection; again whenever they move."""
+        self.targets_view, self.states_view = targets, states
+        self.targets, self.states = &self.targets_view[0], &self.states_view[0]
+
+    def _find(self, int channel, uint64_t frame_id, bint extended, int target):
+        """The target of an identifier."""
+        self._put(plain_key(channel, frame_id, extended), target)
+
+    def _find_source(self, int channel, uint64_t pgn, uint64_t source, int target):
+        """The target of one sender's J1939 messages."""
+        self._put(J1939 | <uint64_t> channel << 32 | pgn << 8 | source, target)
+
+    def _find_pgn(self, int channel, uint64_t pgn, int target):
+        """The target that stands for a J1939 message, whoever sends it."""
+        self._put(J1939 | ANY_SOURCE | <uint64_t> channel << 32 | pgn << 8, target)
+
+    def _tidy(self):
+        """Choose of some multipliers the one with which most keys lie where they are looked for first."""
+        cdef int n, best = -1, places
+        cdef uint64_t key, chosen = MULTIPLIER, multiplier
+        entries = [(e.key, e.target) for e in self.entries_view if e.key != EMPTY]
+        for n in range(HASHES):
+            multiplier = MULTIPLIER * <uint64_t> (2 * n + 1)
+            seen = set()
+            for key, _ in entries:
+                seen.add((key * multiplier) >> self.shift)
+            places = len(seen)
+            if places > best:
+                best, chosen = places, multiplier
+        self._make_hash(64 - self.shift)
+        self.multiplier = chosen
+        for key, target in entries:
+            self._put(key, target)
+
+    cdef void _make_hash(self, int bits):
+        entries = np.zeros(1 << bits, [("key", "<u8"), ("target", "<i8")])
+        entries["key"], entries["target"] = EMPTY, -1
+        self.entries_view = entries
+        self.entries = &self.entries_view[0]
+        self.multiplier = MULTIPLIER
+        self.shift = 64 - bits
+        self.n_entries = 0
+
+    cdef void _put(self, uint64_t key, int target):
+        cdef uint64_t at = self._place(key)
+        if self.entries[at].key == EMPTY:
+            self.n_entries += 1
+        self.entries[at].key, self.entries[at].target = key, target
+        if self.n_entries * 8 > self.entries_view.shape[0]:  # sparse: a second look costs more than memory
+            old = self.entries_view
+            self._make_hash(66 - self.shift)
+            for i in range(old.shape[0]):
+                if old[i].key != EMPTY:
+                    self._put(old[i].key, <int> old[i].target)
+
+    @cython.final
+    cdef inline uint64_t _place(self, uint64_t key) noexcept nogil:
+        cdef uint64_t at = (key * self.multiplier) >> self.shift
+        while self.entries[at].key != key and self.entries[at].key != EMPTY:
+            at = (at + 1) & (((<uint64_t> 1) << (64 - self.shift)) - 1)
+        return at
+
+    @cython.final
+    cdef inline int _get(self, uint64_t key) noexcept nogil:
+        return <int> self.entries[self._place(key)].target
+
+    def _target_of(self, int channel, uint32_t frame_id):
+        """The target of a 29 bit identifier, or what _target says."""
+        cdef int target = self._get(plain_key(channel, frame_id, True))
+        return target if target >= 0 else self._target(channel, frame_id)
+
+    # One frame
+
+    @cython.final
+    cdef int _target(self, int channel, uint32_t frame_id) noexcept nogil:
+        """The target of a 29 bit identifier that is not in the hash as it is.
+
+        -1: none, -2: a J1939 message from a source that is new, -3: transport, -4: a source too many.
+        """
+        cdef uint64_t pgn, key
+        cdef int format, target
+        if not self.j1939_view[channel]:
+            return -1
+        pgn = (frame_id >> 8) & 0x3FFFF
+        format = (frame_id >> 16) & 0xFF
+        if format < 240:
+            pgn &= 0x3FF00
+        key = J1939 | <uint64_t> channel << 32 | pgn << 8
+        target = self._get(key | (frame_id & 0xFF))
+        if target != -1:
+            return target
+        if self._get(key | ANY_SOURCE) >= 0:
+            return -2
+        return -3 if 0xEA <= format <= 0xEE and format != 0xED else -1
+
+    @cython.final
+    cdef const uint8_t* _window(self, int size, int flags, const uint8_t* data) noexcept nogil:
+        """The bytes as they are, and behind them, at `size`, in reversed order."""
+        cdef uint64_t word
+        cdef int i
+        if size == 8:
+            word = load(data)
+            memcpy(self.window_space, &word, 8)
+            word = bswap64(word)
+            memcpy(self.window_space + 8, &word, 8)
+            return self.window_space
+        if not flags & REVERSED:
+            return data
+        memcpy(self.window_space, data, size)
+        for i in range(0, size, 8):
+            word = bswap64(load(data + i))
+            memcpy(self.window_space + 2 * size - 8 - i, &word, 8)
+        return self.window_space
+
+    @cython.final
+    cdef int _groups(self, int group, const uint8_t* window, int mode, int bits, int n) noexcept nogil:
+        """List in `found` the groups that are there, from the n-th on; their number, or -1 where a selector
+        selects nothing. With `bits` of a truncated frame, selectors beyond it are not asked."""
+        cdef const Group* g = &self.groups[group]
+        cdef const Selector* q
+        cdef const Signal* s
+        cdef const Detail* d
+        cdef int64_t raw, low, high, middle
+        cdef uint64_t value
+        cdef int i, page
+        if g.refused:
+            return -1
+        self.found[n] = group
+        n += 1
+        for i in range(g.selectors):
+            q = &self.selectors[g.first_selector + 4 * i + mode]
+            s, d = &self.signals[q.signal], &self.details[q.signal]
+            if d.end > bits:
                 continue
-            counts[f.channel, RECEIVED] += 1
-            if f.flags & ERROR:
-                counts[f.channel, ERRORS] += 1
-                continue
-            if f.flags & REMOTE:
-                counts[f.channel, REMOTES] += 1
-                continue
-            key = (<int64_t> f.channel << 48) | f.id | ((<int64_t> (f.flags & EXTENDED)) << 31)
-            m = find(keys, key)
-            if m < 0 and f.flags & EXTENDED:
-                pgn = (f.id >> 8) & 0x3FFFF
-                if ((pgn >> 8) & 0xFF) < 240:
-                    pgn &= 0x3FF00
-                m = find(keys, (<int64_t> f.channel << 48) | J1939_KEY | pgn)
-            if m < 0:
-                counts[f.channel, UNKNOWN] += 1
-                continue
-            message = &messages[m]
-            if f.length < message.length:
-                counts[f.channel, TOO_SHORT] += 1
-                continue
-            if message.fallback:
-                fallback[left] = <int32_t> n
-                left += 1
-                continue
-            verdict = check(&protections[m], &states[m], f.id, f.time_us, &f.data[0], f.length)
+            value = extract(window, s, d)
+            if s.kind & UNSIGNED and value >> 63:
+                return -1
+            raw = <int64_t> ((value ^ d.sign) - d.sign)
+            page = -1
+            if not q.sparse:
+                if q.low <= raw < q.low + q.size:
+                    page = self.pages[q.first + raw - q.low]
+            else:
+                low, high = 0, q.size
+                while low < high:
+                    middle = (low + high) >> 1
+                    if self.keys[q.low + middle] < raw:
+                        low = middle + 1
+                    else:
+                        high = middle
+                if low < q.size and self.keys[q.low + low] == raw:
+                    page = self.pages[q.first + low]
+            if page < 0:
+                return -1
+            n = self._groups(page, window, mode, bits, n)
+            if n < 0:
+                return -1
+        return n
+
+    @cython.final
+    cdef int _apply(
+        self, int target, uint32_t frame_id, const uint8_t* data, int length, int64_t time_us, int32_t frame,
+        Record* latest, Sink sink,
+    ) noexcept nogil:
+        """Decode a frame into the table of latest values or, where that is NULL, into the sink.
+
+        The count that it belongs to. `data` is readable for the message's window.
+        """
+        cdef const Target* t = &self.targets[target]
+        cdef const uint8_t* window
+        cdef const Group* g
+        cdef int n = 1, i, verdict
+        if length < t.length:
+            return TOO_SHORT
+        if t.flags & PROTECTED:
+            verdict = check(
+                &self.protections[t.protection], &self.states[target], frame_id, time_us, data, length
+            )
             if verdict:
-                counts[f.channel, BAD_SUM if verdict == BAD_CHECKSUM else REPEATED] += 1
-                continue
-            # First find everything, then apply: a frame is decoded entirely or not at all.
-            unmatched = 0
-            for i in range(message.count):
-                k = message.first + i
-                s = &signals[k]
-                found[i] = 0
-                scratch[i] = 0
-                if s.parent >= 0:
-                    if not scratch[s.parent - message.first]:
+                return BAD_CHECKSUM if verdict == SPOILED else REPEATED_COUNTER
+        window = self._window(t.window, t.flags, data)
+        self.found[0] = t.group
+        if t.flags & MUXED:
+            if self.groups[t.group].refused:
+                return NOT_DECODABLE
+            n = self._groups(t.group, window, DEFAULT_MODE, 65536, 0)
+            if n < 0:
+                return BAD_MUX
+        if t.flags & PROTECTED:
+            accept(&self.protections[t.protection], &self.states[target], time_us, data)
+        while True:
+            for i in range(n):
+                g = &self.groups[self.found[i]]
+                if latest != NULL:
+                    if t.flags & ODD:
+                        self._update_odd(g.first, g.count, window, time_us, latest + t.base)
+                    else:
+                        update_plain(self.signals + g.first, g.count, window, time_us, latest + t.base)
+                else:
+                    self._list(g.first, g.count, window, frame, t.base, sink)
+            if t.also < 0:
+                return DECODED
+            t = &self.targets[t.also]
+
+    @cython.final
+    cdef int64_t _state(self, const Signal* s, const Detail* d, int64_t raw, double value) noexcept nogil:
+        """GOOD, or what the ranges say of the raw value; a number that is none is INVALID."""
+        cdef const Range* r = &self.ranges[d.first_range]
+        cdef int i, kind = s.kind & KIND
+        cdef double number, low, high
+        for i in range(d.ranges):
+            if FLOAT16 <= kind <= FLOAT64:
+                memcpy(&number, &raw, 8)
+                memcpy(&low, &r[i].low, 8)
+                memcpy(&high, &r[i].high, 8)
+                if low <= number <= high or (number != number and low != low):
+                    return r[i].state
+            elif s.kind & UNSIGNED:
+                if <uint64_t> r[i].low <= <uint64_t> raw <= <uint64_t> r[i].high:
+                    return r[i].state
+            elif r[i].low <= raw <= r[i].high:
+                return r[i].state
+        return GOOD if isfinite(value) else INVALID
+
+    @cython.final
+    cdef void _update_odd(
+        self, int first, int count, const uint8_t* window, int64_t time_us, Record* base
+    ) noexcept nogil:
+        cdef const Signal* s
+        cdef const Detail* d
+        cdef Record* record
+        cdef double value
+        cdef int i
+        for i in range(first, first + count):
+            s = &self.signals[i]
+            record = base + s.slot
+            d = &self.details[i]
+            value = physical(extract(window, s, d), s, d, &record.raw)
+            record.stamp.time_us = time_us
+            record.stamp.state = self._state(s, d, record.raw, value)
+            if record.stamp.state == GOOD:
+                record.value = value
+
+    @cython.final
+    cdef void _list(
+        self, int first, int count, const uint8_t* window, int32_t frame, int32_t base, Sink sink
+    ) noexcept nogil:
+        cdef const Signal* s
+        cdef const Detail* d
+        cdef Py_ssize_t row = sink.count
+        cdef int i
+        for i in range(first, first + count):
+            s, d = &self.signals[i], &self.details[i]
+            sink.frame[row] = frame
+            sink.slot[row] = base + s.slot
+            sink.value[row] = physical(extract(window, s, d), s, d, &sink.raw[row])
+            sink.state[row] = <uint8_t> self._state(s, d, sink.raw[row], sink.value[row])
+            row += 1
+        sink.count = row
+
+    # Many frames
+
+    def _run(self, frames, Py_ssize_t start, Py_ssize_t stop, Buffer latest, Buffer counts, Sink sink):
+        """Decode frames start .. stop, into the table of latest values or, where that is None, the sink.
+
+        Returns where it stopped, why, and the target that it has to do with: see the enumeration.
+        """
+        cdef Py_buffer view
+        cdef Record* records = NULL
+        cdef Py_ssize_t at = start
+        cdef int target = -1, reason
+        if frames.dtype is not FRAME and frames.dtype != FRAME:
+            raise TypeError(f"frames must be an array of FRAME, not of {frames.dtype}")
+        if latest is not None:
+            records = <Record*> latest.view.buf
+        PyObject_GetBuffer(frames, &view, PyBUF_SIMPLE)
+        try:
+            if stop > view.len // <Py_ssize_t> sizeof(Frame):
+                raise IndexError("beyond the last frame")
+            with nogil:
+                reason = self._frames(
+                    <const Frame*> view.buf, &at, stop, records, <int64_t*> counts.view.buf,
+                    counts.view.len // 8 // max(self.n_channels, 1), sink, &target,
+                )
+        finally:
+            PyBuffer_Release(&view)
+        return at, reason, target
+
+    @cython.final
+    cdef int _frames(
+        self, const Frame* frames, Py_ssize_t* at, Py_ssize_t stop, Record* latest, int64_t* counts,
+        Py_ssize_t columns, Sink sink, int* which,
+    ) noexcept nogil:
+        """Block by block: first every frame's target, then the frames, sorted by what their targets are like.
+
+        A block's frames may be decoded in any order that keeps those of one target in theirs, as long as
+        they go into the table of latest values. So the plain ones are done by number of signals: the processor
+        then guesses right how often the loop over the signals runs, which is half of what a frame costs.
+        Rows of events stay in the order of the frames.
+        """
+        cdef Py_ssize_t n, end
+        cdef int64_t* count
+        cdef const Frame* f
+        cdef int32_t places[SHAPES + 1]
+        cdef int i, shape, reason = DONE
+        while at[0] < stop and reason == DONE:
+            end = min(stop, at[0] + BLOCK)
+            if latest == NULL:
+                end = min(end, at[0] + (sink.room - sink.count) // self.most)
+                if end == at[0]:
+                    return FULL
+            reason = self._find_targets(frames, at[0], &end, counts, columns, which)
+            if latest == NULL:
+                for n in range(at[0], end):
+                    if self.block_targets[n - at[0]] < 0:
                         continue
-                    inside = False
-                    for r in range(s.first_range, s.first_range + s.ranges):
-                        if ranges[r, 0] <= found[s.parent - message.first] <= ranges[r, 1]:
-                            inside = True
-                            break
-                    if not inside:
-                        continue
-                    if scratch[s.parent - message.first] == 2:
-                        scratch[s.parent - message.first] = 3
-                        unmatched -= 1
-                found[i] = widen(extract(&f.data[0], s), s)
-                scratch[i] = 1
-                if s.is_mux:
-                    scratch[i] = 2
-                    unmatched += 1
-            if unmatched:
-                counts[f.channel, BAD_MUX] += 1
+                    f = &frames[n]
+                    count = counts + f.channel * columns
+                    count[RECEIVED] += 1
+                    count[self._apply(
+                        self.block_targets[n - at[0]], f.id, f.data, f.length, f.time_us, <int32_t> n,
+                        NULL, sink,
+                    )] += 1
+                at[0] = end
                 continue
-            accept(&protections[m], &states[m], f.time_us, &f.data[0])
-            counts[f.channel, DECODED] += 1
-            for i in range(message.count):
-                if not scratch[i]:
-                    continue
-                k = message.first + i
-                raws[k] = found[i]
-                values[k] = physical(found[i], &signals[k])
-                times[k] = f.time_us
-                seen[k] = 1
-                if event_slot.shape[0]:
-                    event_slot[events] = k
-                    event_frame[events] = <int32_t> n
-                    events += 1
-    return events, left
+            memset(places, 0, sizeof(places))
+            for i in range(<int> (end - at[0])):
+                places[self.block_shapes[i] + 1] += 1
+            for shape in range(SHAPES):
+                places[shape + 1] += places[shape]
+            for i in range(<int> (end - at[0])):
+                shape = self.block_shapes[i]
+                self.block_order[places[shape]] = i
+                places[shape] += 1
+            # places[shape] is now where each shape ends; the last two are the frames to skip and the odd ones
+            self._plain_frames(frames + at[0], places[PLAIN_SHAPES - 1], latest, counts, columns)
+            for i in range(places[PLAIN_SHAPES - 1], places[ODD_SHAPE]):
+                n = at[0] + self.block_order[i]
+                f = &frames[n]
+                count = counts + f.channel * columns
+                count[RECEIVED] += 1
+                count[self._apply(
+                    self.block_targets[self.block_order[i]], f.id, f.data, f.length, f.time_us, <int32_t> n,
+                    latest, sink,
+                )] += 1
+            at[0] = end
+        return reason
+
+    @cython.final
+    cdef void _plain_frames(
+        self, const Frame* frames, int stop, Record* latest, int64_t* counts, Py_ssize_t columns
+    ) noexcept nogil:
+        """The first frames of the block's order: of 8 bytes, without anything that is not plain."""
+        cdef const Frame* f
+        cdef const Target* t
+        cdef int64_t* count
+        cdef uint64_t words[2]
+        cdef int i
+        for i in range(stop):
+            f = &frames[self.block_order[i]]
+            t = &self.targets[self.block_targets[self.block_order[i]]]
+            count = counts + f.channel * columns
+            count[RECEIVED] += 1
+            if f.length < t.length:
+                count[TOO_SHORT] += 1
+                continue
+            count[DECODED] += 1
+            words[0] = load(f.data)
+            words[1] = bswap64(words[0])
+            update_row(self.signals + t.first, t.count, <const uint8_t*> words, f.time_us, latest + t.base)
+
+    @cython.final
+    cdef int _find_targets(
+        self, const Frame* frames, Py_ssize_t start, Py_ssize_t* stop, int64_t* counts, Py_ssize_t columns,
+        int* which,
+    ) noexcept nogil:
+        """Each frame's target and shape in `block_targets` and `block_shapes`, up to where Python must help.
+
+        Counts what has no target.
+        """
+        cdef Py_ssize_t n
+        cdef const Frame* f
+        cdef int64_t* count
+        cdef int target, i
+        for n in range(start, stop[0]):
+            f = &frames[n]
+            i = <int> (n - start)
+            self.block_targets[i] = -1
+            self.block_shapes[i] = SKIPPED_SHAPE
+            if f.channel >= self.n_channels:
+                continue
+            count = counts + f.channel * columns
+            if f.flags & (REMOTE | ERROR):
+                count[RECEIVED] += 1
+                count[ERROR_FRAMES if f.flags & ERROR else REMOTE_FRAMES] += 1
+                continue
+            target = self._get(plain_key(f.channel, f.id, f.flags & EXTENDED))
+            if target < 0:
+                target = self._target(f.channel, f.id) if f.flags & EXTENDED else -1
+            if target < 0:
+                if target == -2:
+                    stop[0] = n
+                    return NEW_SOURCE
+                count[RECEIVED] += 1
+                count[UNKNOWN if target == -1 else TRANSPORT if target == -3 else TOO_MANY_SOURCES] += 1
+                continue
+            if self.targets[target].flags & FALLBACK:
+                stop[0] = n
+                which[0] = target
+                return ASK_CANTOOLS
+            self.block_targets[i] = target
+            self.block_shapes[i] = <uint8_t> self.targets[target].shape
+        return DONE
+
+    def _run_message(
+        self, int target, uint32_t frame_id, const uint8_t[::1] data not None, int64_t time_us,
+        int32_t frame, Buffer latest, Sink sink,
+    ):
+        """Decode one reassembled message; the column of the counts that it belongs to."""
+        cdef Record* records = NULL
+        if latest is not None:
+            records = <Record*> latest.view.buf
+        elif sink.room - sink.count < self.most:
+            sink.make_room(2 * sink.room + self.most)
+        self._pad(data, self.targets[target].window)
+        return self._apply(
+            target, frame_id, self.padded, <int> data.shape[0], time_us, frame, records, sink
+        )
+
+    @cython.final
+    cdef void _pad(self, const uint8_t[::1] data, int window):
+        """The bytes in `padded`, with zeros up to the window's end."""
+        cdef Py_ssize_t length = min(data.shape[0], <Py_ssize_t> window)
+        memset(self.padded, 0, window)
+        if length:
+            memcpy(self.padded, &data[0], length)
+
+    # For people
+
+    def _lookup(self, int channel, uint32_t frame_id, bint extended):
+        """The target of an identifier, any source's for J1939; -1: there is none."""
+        cdef uint64_t pgn
+        cdef int target
+        if not 0 <= channel < self.n_channels or frame_id >= 1 << 29:
+            return -1
+        target = self._get(plain_key(channel, frame_id, extended))
+        if target >= 0 or not extended:
+            return target
+        target = self._target(channel, frame_id)
+        if target == -2 or target == -4:
+            pgn = (frame_id >> 8) & 0x3FFFF
+            if ((pgn >> 8) & 0xFF) < 240:
+                pgn &= 0x3FF00
+            target = self._get(J1939 | ANY_SOURCE | <uint64_t> channel << 32 | pgn << 8)
+        return max(target, -1)
+
+    def decode_message(
+        self, frame_id, data, *, int channel=0, is_extended=None, bint decode_choices=True, bint scaling=True,
+        bint allow_truncated=False,
+    ):
+        """The signals of one frame by name, as cantools' Database.decode_message gives them.
+
+        Choices are plain text. Without `is_extended`, identifiers over 0x7FF have 29 bits, as in cantools.
+
+        Raises
+        ------
+        KeyError
+            There is no such message.
+        DecodeError
+            The data can't be a frame of that message.
+        """
+        cdef bint extended = frame_id > 0x7FF if is_extended is None else is_extended
+        cdef int target = -1
+        if 0 <= frame_id < 1 << 29:
+            target = self._lookup(channel, frame_id, extended)
+        if target < 0:
+            raise KeyError(frame_id)
+        cdef const Target* t = &self.targets[target]
+        if t.flags & FALLBACK:
+            return self._ask_cantools(t.message, data, decode_choices, scaling, allow_truncated)
+        cdef const uint8_t[::1] view
+        cdef const uint8_t* start
+        cdef Py_ssize_t length
+        if type(data) is bytes:
+            start, length = data, len(data)
+            if length > t.window:
+                length = t.window
+            memset(self.padded, 0, t.window)
+            memcpy(self.padded, start, length)
+            length = len(data)
+        else:
+            view = data
+            length = view.shape[0]
+            self._pad(view, t.window)
+        cdef int bits = 65536, n, i, k
+        if length < t.length:
+            if not allow_truncated:
+                raise DecodeError(f"Wrong data size: {length} instead of {t.length} bytes")
+            bits = 8 * <int> length
+        cdef const uint8_t* window = self._window(t.window, t.flags, self.padded)
+        n = self._groups(t.group, window, 2 * decode_choices + scaling, bits, 0)
+        if n < 0:
+            raise DecodeError(f"0x{frame_id:x}: no such multiplexer page, or signals beyond the message")
+        cdef dict result = {}
+        cdef const Group* g
+        for i in range(n):
+            g = &self.groups[self.found[i]]
+            for k in range(g.first, g.first + g.count):
+                if self.details[k].end <= bits:
+                    result[<object> self.names[k]] = self._object(k, window, decode_choices, scaling)
+        return result
+
+    @cython.final
+    cdef object _object(self, int k, const uint8_t* window, bint decode_choices, bint scaling):
+        """One signal as the Python object that cantools gives."""
+        cdef const Signal* s = &self.signals[k]
+        cdef const Detail* d = &self.details[k]
+        cdef int64_t raw
+        cdef double value = physical(extract(window, s, d), s, d, &raw)
+        cdef object number
+        if d.gives == GIVES_INT and scaling and (not decode_choices or self.choices[k] is None):
+            return PyLong_FromLongLong(<int64_t> value)
+        if d.gives == GIVES_FLOAT and scaling and (not decode_choices or self.choices[k] is None):
+            return PyFloat_FromDouble(value)
+        if FLOAT16 <= (s.kind & KIND) <= FLOAT64:
+            memcpy(&value, &raw, 8)
+            number = PyFloat_FromDouble(value)
+        elif s.kind & UNSIGNED:
+            number = PyLong_FromUnsignedLongLong(<uint64_t> raw)
+        else:
+            number = PyLong_FromLongLong(raw)
+        if decode_choices and self.choices[k] is not None:
+            choices = <dict> self.choices[k]
+            key = number
+            if scaling and FLOAT16 <= (s.kind & KIND) <= FLOAT64:
+                try:
+                    key = int(number)
+                except (ValueError, OverflowError):
+                    raise DecodeError(f"{self.names[k]}: {number} has no choice") from None
+            text = choices.get(key)
+            if text is not None:
+                return text
+        if scaling and d.gives != GIVES_RAW:
+            return self.conversions[k].raw_to_scaled(number)
+        return number
+
+
+cdef inline void update_row(
+    const Signal* s, int count, const uint8_t* window, int64_t time_us, Record* record
+) noexcept nogil:
+    """The same where the slots lie side by side, as those of a message without multiplexers do."""
+    cdef Record* end = record + count
+    cdef Stamp stamp
+    cdef uint64_t bits
+    cdef int64_t raw
+    stamp.time_us = time_us
+    stamp.state = GOOD
+    while record < end:
+        bits = (load(window + s.byte) >> s.shift) & s.mask
+        raw = <int64_t> ((bits ^ s.sign) - s.sign)
+        record.raw = raw
+        record.value = <double> raw * s.scale + s.offset
+        record.stamp = stamp
+        s += 1
+        record += 1
+
+
+cdef inline void update_plain(
+    const Signal* s, int count, const uint8_t* window, int64_t time_us, Record* base
+) noexcept nogil:
+    """Whole numbers of one window, without ranges: the way of nearly every frame."""
+    cdef const Signal* end = s + count
+    cdef Record* record
+    cdef Stamp stamp
+    cdef uint64_t bits
+    cdef int64_t raw
+    stamp.time_us = time_us
+    stamp.state = GOOD
+    while s < end:
+        record = base + s.slot
+        bits = (load(window + s.byte) >> s.shift) & s.mask
+        raw = <int64_t> ((bits ^ s.sign) - s.sign)
+        record.raw = raw
+        record.value = <double> raw * s.scale + s.offset
+        record.stamp = stamp
+        s += 1

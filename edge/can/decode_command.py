@@ -7,22 +7,30 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import click
 
-from edge.can.decoder import Counts, Decoded, Decoder
-from edge.can.logs import Log, open_log
+from edge.can.decoder import Counts, Decoder
+from edge.can.frames import Frames
+from edge.can.logs import Log, Logs
 from edge.command import frame_progress, whole_file
 from edge.errors import LogError
 from edge.signals.catalogue import load_database
 
 PARQUET_ROWS = 50_000
 COLUMNS = ("t", "channel", "id", "message", "signal", "value", "text")
+
+
+class Decoded(NamedTuple):
+    """One decoded frame, for people: its message and its signals by name."""
+
+    message: str
+    signals: dict[str, float | int | str]
 
 
 class _Writer(Protocol):
@@ -98,7 +106,7 @@ class _Parquet:
 
 
 def decode_logs(
-    logs: list[Path], dbcs: list[Path], j1939: bool, raw_choices: bool
+    logs: Iterable[Log], dbcs: list[Path], j1939: bool, raw_choices: bool
 ) -> Iterator[tuple[float, str, int, list[Decoded], Counts]]:
     """Every frame of the logs: time in s, channel, id, what it holds (empty where nothing), counts so far.
 
@@ -109,8 +117,7 @@ def decode_logs(
     counts = Counts(1)
     make = partial(make_decoder, dbcs, j1939)
     make()  # a broken database must be told before the first frame
-    for path in logs:
-        log: Log = open_log(path)
+    for log in logs:
         decoders: dict[int, Decoder] = {}
         for frames in log:
             for n in range(len(frames)):
@@ -119,9 +126,23 @@ def decode_logs(
                 if number not in decoders:  # one per channel: transport sessions must not mix
                     decoders[number] = make()
                 frame["channel"] = 0
-                decoded = decoders[number].decode(frame, counts, raw_choices=raw_choices)
+                decoded = decode_frame(decoders[number], frame, counts, raw_choices)
                 t = int(frame["time_us"][0]) / 1e6
                 yield t, log.channels[number], int(frame["id"][0]), decoded, counts
+
+
+def decode_frame(decoder: Decoder, frame: Frames, counts: Counts, raw_choices: bool) -> list[Decoded]:
+    """What one frame (an array of length 1) holds; one that ends a J1939 transport gives that message too."""
+    results: list[Decoded] = []
+    events = decoder.events(frame, counts)
+    for slot, raw, value, state in zip(*(a.tolist() for a in events[1:]), strict=True):
+        known = decoder.slots[slot]
+        if not results or results[-1].message != known.message:
+            results.append(Decoded(known.message, {}))
+        shown = decoder.for_people(slot, raw, value, state, choices=not raw_choices)
+        if shown is not None:
+            results[-1].signals[known.signal] = shown
+    return results
 
 
 def make_decoder(dbcs: list[Path], j1939: bool) -> Decoder:
@@ -185,16 +206,16 @@ def decode(
         with ExitStack() as stack:
             part = stack.enter_context(whole_file(out)) if out and not stats else None
             writer = None if stats else _writer(stack, fmt, part)
-            progress = stack.enter_context(frame_progress(quiet=writer is not None and part is None))
-            task = progress.add_task("decode", frames=0)
-            rows = decode_logs(list(logs), list(dbcs), j1939, raw_choices)
+            advance = stack.enter_context(frame_progress("decode", quiet=writer is not None and part is None))
+            source = Logs(logs)
+            rows = decode_logs(source, list(dbcs), j1939, raw_choices)
             for n, (t, channel, frame_id, decoded, so_far) in enumerate(rows):
                 counts = so_far
                 for one in decoded if writer else ():
                     assert writer is not None
                     writer.write(t, channel, frame_id, one)
                 if n % 1000 == 0:
-                    progress.update(task, frames=n)
+                    advance(n, source.fraction)
             if writer:
                 writer.close()
     except BrokenPipeError:
