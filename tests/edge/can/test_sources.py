@@ -68,5 +68,5 @@ def test_absent_interface_is_a_typed_error(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", ["nosuch:can0", ":", "::", " virtual:x"])
 def test_unknown_interface_names_those_there_are(spec: str) -> None:
-    with pytest.raises(SourceError, match="python-can knows"):
+    with pytest.raises(SourceError, match="python-can know"):
         open_source(spec, 0, 500_000)
