@@ -18,7 +18,7 @@ from rich.console import Console
 
 from edge.can.decoding import Databases, LogDecoder, Selection
 from edge.can.frames import Frames
-from edge.can.logs import open_log
+from edge.can.logs import Log, Logs, open_log
 from edge.can.statistics import Statistics, print_tables
 from edge.can.writers import WRITERS, Writer
 from edge.command import finite, frame_progress, whole_file
@@ -55,15 +55,15 @@ class LogFrames:
         """
         self.problems: list[str] = []
         self.channels: list[str] = []  # that were seen, wanted or not
-        self.fraction: float | None = 0.0  # of all that there is to read
+        self.no_frames: dict[str, int] = {}  # records that were none -> how many
         self.log = 0
         self._decoder, self._wanted = decoder, channels
-        self._window_us = _us(start_s, -1), _us(end_s, 1 << 62)
+        self._window_us = _us(start_s, -(1 << 62)), _us(end_s, 1 << 62)
         self._first_us: int | None = None
-        self._logs = []
+        self._logs = Logs(paths)
         for path in paths:
             try:
-                self._logs.append(open_log(path))
+                open_log(path)
             except LogError as error:
                 self.problems += error.problems
         if self.problems:
@@ -73,8 +73,25 @@ class LogFrames:
         """Chunks of frames; `log` is the number of the log that the last one is from."""
         for self.log, log in enumerate(self._logs):
             yield from self._chunks(log)
+            for reason, number in log.refused.items():
+                what = f"{log.path}: {reason}"
+                self.no_frames[what] = self.no_frames.get(what, 0) + number
+        if self._wanted and self.channels and not set(self._wanted) & set(self.channels):
+            raise LogError(self._no_channel(self._wanted[0]))
 
-    def _chunks(self, log: Any) -> Iterator[Frames]:
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """A line for each channel that no log has."""
+        return [self._no_channel(name) for name in dict.fromkeys(names) if name not in self.channels]
+
+    def _no_channel(self, name: str) -> str:
+        return f"the logs have no channel {name!r}; they have: {', '.join(self.channels) or 'none'}"
+
+    @property
+    def fraction(self) -> float:
+        """How far we are in all that there is to read, 0 to 1."""
+        return self._logs.fraction
+
+    def _chunks(self, log: Log) -> Iterator[Frames]:
         numbers = np.zeros(256, np.uint8)
         wanted = np.zeros(256, bool)
         known = 0
@@ -86,7 +103,6 @@ class LogFrames:
                     if wanted[known] or not self._wanted or name in self._wanted:
                         wanted[known], numbers[known] = True, self._decoder.channel(name)
                     known += 1
-                self.fraction = None if log.fraction is None else (self.log + log.fraction) / len(self._logs)
                 chosen, beyond = self._choose(frames, wanted)
                 if len(chosen):
                     chosen["channel"] = numbers[chosen["channel"]]
@@ -124,7 +140,9 @@ def _of_channels(
         found = [RATE.fullmatch(part) for part in rate.split("/")]
         numbers = [int(float(m[1]) * FACTORS[m[2]]) for m in found if m]
         if len(numbers) != len(found) or len(found) > 2 or 0 in numbers:
-            raise click.BadParameter(f"{value!r} is no bit rate: say 500k, or 500k/2M for CAN FD.", context, option)
+            raise click.BadParameter(
+                f"{value!r} is no bit rate: say 500k, or 500k/2M for CAN FD.", context, option
+            )
         rates[channel] = (numbers[0], numbers[1] if len(numbers) == 2 else DATA_BITRATE)
     return rates
 
@@ -240,8 +258,9 @@ def decode(
     \b
     Examples:
       ayaz decode drive.mf4 --dbc j1939.dbc --j1939 -o drive.parquet
-      ayaz decode candump.log --dbc can0=bms.dbc --dbc can1=drive.dbc --signals 'Pack*' | head
-      ayaz decode candump.log --dbc bms.dbc --stats --bitrate 250k
+      ayaz decode bus.log --dbc can0=bms.dbc --dbc can1=drive.dbc | head
+      ayaz decode bus.log --dbc bms.dbc --signals 'Pack*' --format jsonl
+      ayaz decode bus.log --dbc bms.dbc --stats --bitrate 250k
     """
     out = None if out == Path("-") else out
     if as_json and not stats:
@@ -264,9 +283,8 @@ def decode(
         _count(frames, decoder, bitrates, as_json, begin)
     else:
         _write(frames, decoder, fmt, out)
-    seen = frames.channels
-    missing = [c for c in dict.fromkeys((*channels, *databases.named_channels)) if c not in seen]
-    _warn(f"the logs have no channel {name!r}; they have: {', '.join(seen) or 'none'}" for name in missing)
+    _warn(frames.missing((*channels, *databases.named_channels)))
+    _warn(f"{what} ({number:,})" for what, number in frames.no_frames.items())
     if frames.problems:
         where = f"is in {out}" if out else "was decoded"
         raise LogError([f"{problem}; what came before {where}" for problem in frames.problems])
@@ -290,6 +308,7 @@ def _count(
         decoder.decode(chunk)
         statistics.add(chunk, frames.log)
     stats = statistics.result(decoder.counts, decoder.message_of)
+    stats["no_frames"] = frames.no_frames
     stats["seconds"] = round(time.perf_counter() - begin, 3)
     if as_json:
         print(json.dumps(stats))
@@ -300,12 +319,12 @@ def _count(
 
 def _shown(frames: LogFrames, quiet: bool = False) -> Iterator[Frames]:
     """The frames, with a progress bar."""
-    with frame_progress(quiet) as progress:
-        task, read = progress.add_task("decode", frames=0), 0
+    with frame_progress("decode", quiet) as advance:
+        done = 0
         for chunk in frames:
             yield chunk
-            read += len(chunk)
-            progress.update(task, frames=read)
+            done += len(chunk)
+            advance(done, frames.fraction)
 
 
 def _warn(lines: Iterable[str]) -> None:

@@ -27,10 +27,7 @@ MAX_CHANNELS = 256
 
 
 class Databases:
-    """Which messages each channel has: those of its own files first, then those of the files for all.
-
-    `warnings` says, a line each, where two files name the same message, and which one holds.
-    """
+    """Which messages each channel has: those of its own files first, then those of the files for all."""
 
     def __init__(self, files: Iterable[tuple[str | None, str]], j1939: bool) -> None:
         """`files` are pairs of a channel's name (None: all channels) and a database.
@@ -41,7 +38,6 @@ class Databases:
             Every database that can't be read, one line each.
         """
         self._j1939 = j1939
-        self.warnings: list[str] = []
         self._files: list[tuple[str | None, str, Database]] = []
         problems: list[str] = []
         for channel, where in files:
@@ -57,6 +53,19 @@ class Databases:
             self._files.append((channel, where, database))
         if problems:
             raise DatabaseError(problems)
+        self._shared: dict[tuple[str, str], list[str]] = {}  # two files -> the messages of the second
+        for name in (*self.named_channels, ""):
+            self.of_channel(name)
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each two files that have the same messages, and which of them holds."""
+        return [
+            f"{kept} and {file} both have {names[0]}"
+            + (f" and {len(names) - 1} messages more" if len(names) > 1 else "")
+            + f"; {kept} holds"
+            for (kept, file), names in self._shared.items()
+        ]
 
     @property
     def named_channels(self) -> list[str]:
@@ -79,8 +88,10 @@ class Databases:
                 other, file = kept.setdefault(self.key_of(message), (message, where))
                 if file is where:  # within one file the decoder decides
                     messages.append(message)
-                else:
-                    self._warn(other, file, message, where)
+                    continue
+                names = self._shared.setdefault((file, where), [])
+                if (named := self._named(other, message)) not in names:
+                    names.append(named)
         return Database(messages, strict=False)
 
     def key_of(self, message: DbMessage) -> tuple[int, int]:
@@ -89,12 +100,11 @@ class Databases:
             return pgn_of(message.frame_id), 2
         return message.frame_id, int(message.is_extended_frame)
 
-    def _warn(self, kept: DbMessage, kept_file: str, other: DbMessage, file: str) -> None:
-        what, kind = self.key_of(kept)
-        number = f"PGN {what}" if kind == 2 else f"identifier 0x{what:X}"
-        line = f"{kept.name} of {kept_file} and {other.name} of {file} have one {number}; {kept_file} holds"
-        if line not in self.warnings:
-            self.warnings.append(line)
+    def _named(self, kept: DbMessage, other: DbMessage) -> str:
+        number, kind = self.key_of(kept)
+        what = f"PGN {number}" if kind == 2 else f"identifier 0x{number:X}"
+        names = kept.name if kept.name == other.name else f"{kept.name}, {other.name}"
+        return f"{what} ({names})"
 
 
 class Selection:
@@ -130,7 +140,9 @@ class Selection:
 def _matches(pattern: str, message: str, signal: str) -> bool:
     both = f"{message}.{signal}"
     return (
-        pattern in (signal, both) or fnmatch.fnmatchcase(signal, pattern) or fnmatch.fnmatchcase(both, pattern)
+        pattern in (signal, both)
+        or fnmatch.fnmatchcase(signal, pattern)
+        or fnmatch.fnmatchcase(both, pattern)
     )
 
 
@@ -144,21 +156,20 @@ class _Channel:
         database = databases.of_channel(name)
         self.number, self.decoder = number, Decoder([(number, database, {})])
         self.messages = {databases.key_of(message): message.name for message in reversed(database.messages)}
+        self.counts = Counts(number + 1)
         self.columns = np.zeros(0, np.int32)  # of the decoder's slots
 
 
 class LogDecoder:
     """Decodes frames of any number of channels; the `Columns` of what it gives.
 
-    `channels` are their names, a frame's channel number being the place there; `counts` say what became
-    of the frames, by channel number.
+    `channels` are their names, a frame's channel number being the place there.
     """
 
     def __init__(self, databases: Databases, selection: Selection, *, choices: bool = True) -> None:
         self.databases, self._selection, self._choices = databases, selection, choices
         self.channels: list[str] = []
         self.columns: list[Column] = []
-        self.counts = Counts(MAX_CHANNELS)
         self._of_channel: list[_Channel] = []
         self._of_column: list[tuple[Decoder, int]] = []
         self._chosen = np.zeros(0, bool)
@@ -180,6 +191,14 @@ class LogDecoder:
             self._of_channel.append(_Channel(number, name, self.databases))
         return self.channels.index(name)
 
+    @property
+    def counts(self) -> Counts:
+        """What became of the frames so far, by channel number."""
+        counts = Counts(len(self.channels))
+        for channel in self._of_channel:
+            counts.table[channel.number] = channel.counts.table[channel.number]
+        return counts
+
     def decode(self, frames: Frames) -> Rows:
         """The chosen signals of some frames, whose channels are numbers that `channel` gave."""
         parts = [_NO_ROWS]
@@ -195,7 +214,7 @@ class LogDecoder:
         return rows.take(np.argsort(rows.frame, kind="stable"))
 
     def _decode(self, channel: _Channel, frames: Frames, which: npt.NDArray[np.intp]) -> Rows:
-        events = channel.decoder.events(frames, self.counts)
+        events = channel.decoder.events(frames, channel.counts)
         self._add_columns(channel)
         column = channel.columns[events.slot]
         rows = Rows(which[events.frame].astype(np.int32), column, events.raw, events.value, events.state)
@@ -225,7 +244,9 @@ class LogDecoder:
     def message_of(self, number: int, frame_id: int, extended: bool) -> str | None:
         """The message that a channel's database has for an identifier, if any."""
         names = self._of_channel[number].messages
-        return names.get((frame_id, int(extended))) or (names.get((pgn_of(frame_id), 2)) if extended else None)
+        return names.get((frame_id, int(extended))) or (
+            names.get((pgn_of(frame_id), 2)) if extended else None
+        )
 
     def for_people(self, slot: int, raw: int, value: float, state: int) -> Value:
         """See `Columns`."""

@@ -62,7 +62,9 @@ class _Id:
             return dict.fromkeys(names)
         mean = self.sum / self.periods
         deviation = math.sqrt(max(0.0, self.sum_of_squares / self.periods - mean * mean))
-        return dict(zip(names, (1e3 * mean, 1e3 * deviation, self.shortest / 1e3, self.longest / 1e3), strict=True))
+        return dict(
+            zip(names, (1e3 * mean, 1e3 * deviation, self.shortest / 1e3, self.longest / 1e3), strict=True)
+        )
 
 
 @dataclass(slots=True)
@@ -81,7 +83,9 @@ class _Bus:
         self.bus_s += float(bus_s.sum())
         seconds = times_us // 1_000_000
         starts = np.flatnonzero(np.diff(seconds, prepend=seconds[0] - 1))
-        for second, load in zip(seconds[starts].tolist(), np.add.reduceat(bus_s, starts).tolist(), strict=True):
+        for second, load in zip(
+            seconds[starts].tolist(), np.add.reduceat(bus_s, starts).tolist(), strict=True
+        ):
             self.in_second = load + (self.in_second if second == self.second else 0.0)
             self.second = second
             self.busiest_s = max(self.busiest_s, self.in_second)
@@ -139,9 +143,7 @@ class Statistics:
     def _bitrate(self, number: int) -> tuple[int, int]:
         return self.bitrates.get(self.channels[number]) or self.bitrates[""]
 
-    def _add_ids(
-        self, frames: Frames, times: npt.NDArray[np.int64], bus_s: npt.NDArray[np.float64]
-    ) -> None:
+    def _add_ids(self, frames: Frames, times: npt.NDArray[np.int64], bus_s: npt.NDArray[np.float64]) -> None:
         if not len(frames):
             return
         extended = (frames["flags"] & EXTENDED).astype(np.int64)
@@ -218,7 +220,9 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for column in columns:
         right = column.startswith(">")
-        table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
+        table.add_column(
+            column.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold"
+        )
     return table
 
 

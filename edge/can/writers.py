@@ -219,7 +219,15 @@ class Parquet:
         text = self._text_codes(rows, has_texts != 0)
         of_frame = frames[["time_us", "channel", "id"]][rows.frame]
         self._parts.append(
-            (of_frame["time_us"] / 1e6, of_frame["channel"], of_frame["id"], message, signal, rows.value, text)
+            (
+                of_frame["time_us"] / 1e6,
+                of_frame["channel"],
+                of_frame["id"],
+                message,
+                signal,
+                rows.value,
+                text,
+            )
         )
         self._rows += len(rows.frame)
         if self._rows >= PARQUET_ROWS:
@@ -237,7 +245,9 @@ class Parquet:
         first = np.ones(len(which), bool)  # each (slot, raw) is asked for once
         first[1:] = (np.diff(some.slot) != 0) | (np.diff(some.raw) != 0)
         distinct = some.take(first)
-        texts = [self._columns.for_people(*row) for row in zip(*(c.tolist() for c in distinct[1:]), strict=True)]
+        texts = [
+            self._columns.for_people(*row) for row in zip(*(c.tolist() for c in distinct[1:]), strict=True)
+        ]
         of_distinct = np.array([self._texts[t] if isinstance(t, str) else -1 for t in texts], np.int32)
         codes[which] = of_distinct[np.cumsum(first) - 1] if len(which) else of_distinct
         return codes
@@ -255,7 +265,9 @@ class Parquet:
     def _flush(self) -> None:
         if not self._parts:
             return
-        t, channel, frame_id, message, signal, value, text = map(np.concatenate, zip(*self._parts, strict=True))
+        t, channel, frame_id, message, signal, value, text = map(
+            np.concatenate, zip(*self._parts, strict=True)
+        )
         self._parts, self._rows = [], 0
         array = self._arrow.array
         columns = [

@@ -53,7 +53,10 @@ def rows_of(content: bytes, fmt: str) -> list[Row]:
         return [(float(r[0]), r[1], int(r[2]), r[3], r[4], r[5]) for r in rows[1:]]
     parquet = pytest.importorskip("pyarrow.parquet")
     table = parquet.read_table(io.BytesIO(content)).to_pylist()
-    return [tuple(r[c] for c in HEADER.split(",")[:5]) + (r["text"] if r["value"] is None else r["value"],) for r in table]  # type: ignore[misc]
+    return [
+        tuple(r[c] for c in HEADER.split(",")[:5]) + (r["text"] if r["value"] is None else r["value"],)
+        for r in table
+    ]  # type: ignore[misc]
 
 
 def by_cantools(log: str, dbc: str, channel: str | None, **options: Any) -> Iterator[Row]:
@@ -109,7 +112,7 @@ def test_what_savvycan_wrote(shared_data: Path, tmp_path: Path, fmt: str) -> Non
     source, dbc = str(folder / "candump.log"), str(folder / "ThinkCity.dbc")
     assert run_command(["decode", source, "--dbc", dbc, "--format", fmt, "-o", str(out)]) == 0
     theirs = list(by_cantools(source, dbc, None))
-    assert len(theirs) > 10_000
+    assert len(theirs) > 1_000
     same(rows_of(out.read_bytes(), fmt), theirs, fmt)
 
 
@@ -241,7 +244,7 @@ def test_a_database_for_one_channel(log: str, tmp_path: Path, capsys: pytest.Cap
         assert run_command(["decode", log, *options, *plain]) == 0
         said = capsys.readouterr()
         assert {row[3] for row in rows_of(said.out.encode(), "jsonl")} == {message}
-        assert ("have one identifier 0x100" in said.err) == warns
+        assert ("both have identifier 0x100 (" in said.err and ") and 9 messages more; " in said.err) == warns
     assert run_command(["decode", log, "--dbc", f"bmz={renamed}"]) == 0
     assert "no channel 'bmz'" in capsys.readouterr().err
 
@@ -433,7 +436,9 @@ def test_ctrl_c_leaves_nothing_behind(long_log: str, tmp_path: Path, fmt: str) -
 def test_memory_stays_when_the_log_grows(log: str, long_log: str, tmp_path: Path, fmt: str) -> None:
     """The peak of a process that decodes two long logs, beside one that decodes half of one."""
     half = tmp_path / "half.log"
-    half.write_text(Path(long_log).read_text()[: Path(long_log).stat().st_size // 2].rpartition("\n")[0] + "\n")
+    half.write_text(
+        Path(long_log).read_text()[: Path(long_log).stat().st_size // 2].rpartition("\n")[0] + "\n"
+    )
     peaks = []
     for logs in ([str(half)], [long_log, long_log]):
         out = tmp_path / "out"

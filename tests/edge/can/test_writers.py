@@ -66,7 +66,9 @@ def make_rows(frames: int, seed: int) -> tuple[Frames, Rows]:
     return made, Rows(*rows)
 
 
-def plain(frames: Frames, rows: Rows, known: Known) -> list[tuple[float, str, int, str, str, Value, int, int]]:
+def plain(
+    frames: Frames, rows: Rows, known: Known
+) -> list[tuple[float, str, int, str, str, Value, int, int]]:
     """t, channel, id, message, signal, value, state, (frame, group) of each row."""
     found = []
     for frame, slot, raw, value, state in zip(*(c.tolist() for c in rows), strict=True):
