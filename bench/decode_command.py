@@ -107,8 +107,7 @@ def benchmarks() -> Iterator[Result]:
         )
         theirs = {n: fastest(lambda run=run: run(folder / "theirs"), 2) for n, (_, run) in peers.items()}  # type: ignore[misc]
         for fmt, source, peer in cases:
-            out = str(folder / "ours")
-            mine = fastest(lambda s=source, f=fmt: ours(s, "--format", f, "-o", out), 3)  # type: ignore[misc]
+            mine = fastest(lambda s=source, f=fmt: ours(s, "--format", f, "-o", str(folder / "ours")), 3)  # type: ignore[misc]
             what = f"decode {source.suffix[1:]} to {fmt}, beside {peer}"
             yield Result(what, frames / mine, "frames/s", peers[peer][0], theirs[peer] / mine)
         with (folder / "stats").open("w") as file, redirect_stdout(file):

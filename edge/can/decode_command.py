@@ -56,7 +56,7 @@ class LogFrames:
         self.problems: list[str] = []
         self.channels: list[str] = []  # that were seen, wanted or not
         self.no_frames: dict[str, int] = {}  # records that were none -> how many
-        self.log = 0
+        self.log = -1
         self._decoder, self._wanted = decoder, channels
         self._window_us = _us(start_s, -(1 << 62)), _us(end_s, 1 << 62)
         self._first_us: int | None = None
@@ -71,7 +71,8 @@ class LogFrames:
 
     def __iter__(self) -> Iterator[Frames]:
         """Chunks of frames; `log` is the number of the log that the last one is from."""
-        for self.log, log in enumerate(self._logs):
+        for log in self._logs:
+            self.log += 1
             yield from self._chunks(log)
             for reason, number in log.refused.items():
                 what = f"{log.path}: {reason}"

@@ -10,7 +10,6 @@ import difflib
 import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +36,6 @@ class Databases:
         DatabaseError
             Every database that can't be read, one line each.
         """
-        self._j1939 = j1939
         self._files: list[tuple[str | None, str, Database]] = []
         problems: list[str] = []
         for channel, where in files:
@@ -95,8 +93,8 @@ class Databases:
         return Database(messages, strict=False)
 
     def key_of(self, message: DbMessage) -> tuple[int, int]:
-        """What frames a message is matched by: (PGN, 2) under J1939, else (identifier, 1 if extended)."""
-        if self._j1939 and message.is_extended_frame:
+        """What frames a message is matched by: (PGN, 2) if it is J1939's, else (identifier, 1 if extended)."""
+        if message.protocol == "j1939" and message.is_extended_frame:
             return pgn_of(message.frame_id), 2
         return message.frame_id, int(message.is_extended_frame)
 

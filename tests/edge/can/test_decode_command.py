@@ -33,6 +33,10 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def decoded(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What the command prints, where it succeeds."""
     status = run_command(["decode", *arguments])
@@ -53,29 +57,36 @@ def rows_of(content: bytes, fmt: str) -> list[Row]:
         return [(float(r[0]), r[1], int(r[2]), r[3], r[4], r[5]) for r in rows[1:]]
     parquet = pytest.importorskip("pyarrow.parquet")
     table = parquet.read_table(io.BytesIO(content)).to_pylist()
-    return [
-        tuple(r[c] for c in HEADER.split(",")[:5]) + (r["text"] if r["value"] is None else r["value"],)
-        for r in table
-    ]  # type: ignore[misc]
+    return [(*list(r.values())[:5], r["text"] if r["value"] is None else r["value"]) for r in table]
 
 
 def by_cantools(log: str, dbc: str, channel: str | None, **options: Any) -> Iterator[Row]:
     """The same rows: python-can reads, cantools decodes, in a plain loop. Frames that it refuses give none."""
     database: Any = cantools.database.load_file(dbc, strict=False)
-    by_key = {(m.frame_id, m.is_extended_frame): m for m in database.messages}
-    for frame in can.LogReader(log):
-        message = by_key.get((frame.arbitration_id, frame.is_extended_id))
-        plain = not frame.is_error_frame and not frame.is_remote_frame
-        if message is None or not plain or channel not in (None, str(frame.channel)):
-            continue
-        try:
-            signals = message.decode(bytes(frame.data), **options)
-        except (cantools.database.errors.DecodeError, KeyError, ValueError):
-            continue
-        t = round(frame.timestamp * 1e6) / 1e6
-        for name, value in signals.items():
-            text = value if isinstance(value, int | float) else str(value)
-            yield t, str(frame.channel), frame.arbitration_id, message.name, name, text
+    known = {key_of(m.frame_id, m.is_extended_frame, m.protocol == "j1939"): m for m in database.messages}
+    with can.LogReader(log) as reader:
+        for frame in reader:
+            keys = [key_of(frame.arbitration_id, frame.is_extended_id, j1939) for j1939 in (False, True)]
+            message = known.get(keys[0]) or known.get(keys[1])
+            plain = not frame.is_error_frame and not frame.is_remote_frame
+            if message is None or not plain or channel not in (None, str(frame.channel)):
+                continue
+            try:
+                signals = message.decode(bytes(frame.data), **options)
+            except (cantools.database.errors.DecodeError, KeyError, ValueError):
+                continue
+            t = round(frame.timestamp * 1e6) / 1e6
+            for name, value in signals.items():
+                text = value if isinstance(value, int | float) else str(value)
+                yield t, str(frame.channel), frame.arbitration_id, message.name, name, text
+
+
+def key_of(frame_id: int, extended: bool, j1939: bool) -> tuple[str, int]:
+    """What a message is found by: its identifier, or its PGN."""
+    if not (j1939 and extended):
+        return ("extended" if extended else "standard"), frame_id
+    pgn = frame_id >> 8 & 0x3FFFF
+    return "pgn", pgn if pgn >> 8 & 0xFF >= 240 else pgn & 0x3FF00
 
 
 def same(ours: list[Row], theirs: list[Row], fmt: str) -> None:
@@ -103,7 +114,7 @@ def test_every_format_holds_what_cantools_decodes(
     theirs = list(by_cantools(log, dbc, name, decode_choices=not raw))
     assert len(theirs) > 500
     same(rows_of(out.read_bytes(), fmt), theirs, fmt)
-    assert os.listdir(tmp_path) == ["out"]
+    assert names_in(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("fmt", ["csv", "jsonl", "parquet"])
@@ -294,7 +305,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
     if dbc_text is not None:
         dbc = str(tmp_path / "wrong.dbc")
         Path(dbc).write_text(dbc_text)
-    before = os.listdir(tmp_path)
+    before = names_in(tmp_path)
     for options in (["-o", str(tmp_path / out)], []):
         if options or out == "out":
             assert run_command(["decode", source, "--dbc", dbc, *options]) == 1
@@ -302,7 +313,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
             assert says in said.err
             assert len(said.err.strip().splitlines()) == 1
             assert said.out == ""  # not even the header
-    assert os.listdir(tmp_path) == before
+    assert names_in(tmp_path) == before
 
 
 def test_every_log_that_is_missing_is_told_at_once(log: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -429,7 +440,7 @@ def test_ctrl_c_leaves_nothing_behind(long_log: str, tmp_path: Path, fmt: str) -
         said = process.stderr.read()
         assert process.wait(60) == 130
     assert said.strip() == b"ayaz: stopped"
-    assert os.listdir(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("fmt", ["csv", "jsonl", "parquet"])

@@ -2,6 +2,7 @@
 
 import io
 import json
+from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_timing_and_load_are_what_a_frame_at_a_time_gives() -> None:
     assert {(i["channel"], i["id"], i["extended"]) for i in result["ids"]} == set(times)
     for one in result["ids"]:
         key = one["channel"], one["id"], one["extended"]
-        steps = [b - a for part in times[key] for a, b in zip(part, part[1:], strict=False)]
+        steps = [b - a for part in times[key] for a, b in pairwise(part)]
         assert one["frames"] == sum(map(len, times[key]))
         assert one["period_ms"] == pytest.approx(fmean(steps) / 1e3)
         assert one["jitter_ms"] == pytest.approx(pstdev(steps) / 1e3)
