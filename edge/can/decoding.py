@@ -144,7 +144,9 @@ def _matches(pattern: str, message: str, signal: str) -> bool:
     )
 
 
-_NO_ROWS = Rows(*(np.zeros(0, dtype) for dtype in (np.int32, np.int32, np.int64, np.float64, np.uint8)))
+_NO_ROWS = Rows(
+    np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.uint8)
+)
 
 
 class _Channel:

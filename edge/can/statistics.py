@@ -22,6 +22,7 @@ from edge.can.frames import ERROR, EXTENDED, REMOTE, Frames
 from edge.can.load import bits_on_bus
 
 MessageOf = Callable[[int, int, bool], str | None]
+DIGITS = 4  # of ms and per cent
 MAX_IDS = 100_000  # more than a bus has; a log of garbage must not fill the memory
 
 
@@ -62,9 +63,8 @@ class _Id:
             return dict.fromkeys(names)
         mean = self.sum / self.periods
         deviation = math.sqrt(max(0.0, self.sum_of_squares / self.periods - mean * mean))
-        return dict(
-            zip(names, (1e3 * mean, 1e3 * deviation, self.shortest / 1e3, self.longest / 1e3), strict=True)
-        )
+        found = (1e3 * mean, 1e3 * deviation, self.shortest / 1e3, self.longest / 1e3)
+        return dict(zip(names, (round(ms, DIGITS) for ms in found), strict=True))
 
 
 @dataclass(slots=True)
@@ -207,7 +207,7 @@ class Statistics:
 
 
 def _pct(bus_s: float, of_s: float) -> float | None:
-    return 100 * bus_s / of_s if of_s > 0 else None
+    return round(100 * bus_s / of_s, DIGITS) if of_s > 0 else None
 
 
 def print_tables(console: Console, stats: Mapping[str, Any]) -> None:
@@ -219,9 +219,9 @@ def _table(*columns: str) -> Table:
     """A table whose names (left) may fold and whose numbers (right, marked with >) may not."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for column in columns:
-        right = column.startswith(">")
+        name, right = column.lstrip(">"), column.startswith(">")
         table.add_column(
-            column.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold"
+            name, justify="right" if right else "left", no_wrap=right, min_width=len(name), overflow="fold"
         )
     return table
 
@@ -249,26 +249,48 @@ def _addresses_table(stats: Mapping[str, Any]) -> list[Table | str]:
     return ["", table]
 
 
+# what became of frames -> its heading; the later ones are shown only where there were some
+_FATES = {
+    "received": "frames",
+    "decoded": "decoded",
+    "unknown": "unknown",
+    "refused": "refused",
+    "transport": "transport",
+    "error_frames": "error",
+    "remote_frames": "remote",
+}
+_ALWAYS = 4
+
+
 def _channels_table(stats: Mapping[str, Any]) -> Group:
-    names = ("frames", "decoded", "unknown", "refused", "error", "remote")
-    table = _table("channel", *(f">{name}" for name in names), ">load %", ">peak %", ">kbit/s")
+    fates = [f for n, f in enumerate(_FATES) if n < _ALWAYS or stats["ledger"][f]]
+    table = _table("channel", *(f">{_FATES[f]}" for f in fates), ">load %", ">peak %", ">kbit/s")
     for one in stats["channels"]:
-        keys = ("received", "decoded", "unknown", "refused", "error_frames", "remote_frames")
         table.add_row(
-            one["channel"], *(f"{one[key]:,}" for key in keys), _number(one["load_pct"], 1),
+            one["channel"], *(f"{one[f]:,}" for f in fates), _number(one["load_pct"], 1),
             _number(one["busiest_second_pct"], 1), f"{one['bitrate'] / 1000:g}",
         )  # fmt: skip
     return Group("", table)
 
 
 def _summary(stats: Mapping[str, Any]) -> Text:
+    total = stats["ledger"]
     reasons = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in stats["reasons"].items() if n)
-    parts = [f"{stats['frames']:,} frames in {stats['span_s']:,.1f} s"]
-    parts += [f"{stats[name]:,} {name}" for name in ("decoded", "unknown", "refused")]
-    text = "\n" + " · ".join(parts) + (f" ({reasons})" if reasons else "")
+    parts = [f"{total['received']:,} frames in {stats['span_s']:,.1f} s"]
+    parts += [f"{total[f]:,} {f.replace('_', ' ')}" for f in list(_FATES)[1:] if total[f]]
+    lines = ["", " · ".join(parts)]
+    if reasons:
+        lines.append(f"refused: {reasons}")
+    if total["messages"] or total["sessions_broken"]:
+        fates = ("decoded", "unknown", "refused")
+        of_them = [f"{total[f'messages_{fate}']:,} {fate}" for fate in fates if total[f"messages_{fate}"]]
+        broken = f"{total['sessions_broken']:,} broken off"
+        lines.append(" · ".join([f"{total['messages']:,} messages of several packets", *of_them, broken]))
     if stats["frames_of_other_ids"]:
-        text += f"\n{stats['frames_of_other_ids']:,} frames of over {MAX_IDS:,} identifiers are not listed"
-    return Text(text)
+        lines.append(
+            f"{stats['frames_of_other_ids']:,} frames of over {MAX_IDS:,} identifiers are not listed"
+        )
+    return Text("\n".join(lines))
 
 
 def _number(value: float | None, digits: int) -> str:

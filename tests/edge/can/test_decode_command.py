@@ -130,17 +130,19 @@ def test_what_savvycan_wrote(shared_data: Path, tmp_path: Path, fmt: str) -> Non
 def test_every_real_log_and_what_its_database_says(
     shared_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """CANedge's logs of real trucks and cars; without --j1939, identifiers must be the database's own."""
-    dbcs = sorted((shared_data / "can/css").rglob("*.dbc"))
+    """CANedge's logs of real trucks and cars; the database itself says that it is J1939's."""
+    dbc = str(shared_data / "can/css/CSS-Electronics-SAE-J1939-DEMO.dbc")
     logs = sorted((shared_data / "can/logs").rglob("*.MF4"))
     assert len(logs) >= 9
     rows = 0
     for path in logs:
-        for dbc in dbcs:
-            theirs = list(by_cantools(str(path), str(dbc), None))
-            rows += len(theirs)
-            out = decoded(capsys, str(path), "--dbc", str(dbc), "--format", "jsonl")
-            same(rows_of(out.encode(), "jsonl"), theirs, "jsonl")
+        theirs = list(by_cantools(str(path), dbc, None))
+        rows += len(theirs)
+        same(
+            rows_of(decoded(capsys, str(path), "--dbc", dbc, "--format", "jsonl").encode(), "jsonl"),
+            theirs,
+            "jsonl",
+        )
     assert rows > 1_000
 
 
@@ -172,7 +174,7 @@ def test_stats_are_a_ledger(log: str, capsys: pytest.CaptureFixture[str]) -> Non
     half = decoded(capsys, log, "--dbc", BMS, "--stats", "--json", "--bitrate", "1M", "--bitrate", "bms=250k")
     for before, after in zip(stats["channels"], json.loads(half)["channels"], strict=True):
         factor = 2 if before["channel"] == "bms" else 0.5
-        assert after["load_pct"] == pytest.approx(factor * before["load_pct"])
+        assert after["load_pct"] == pytest.approx(factor * before["load_pct"], abs=1e-3)
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])
