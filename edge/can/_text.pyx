@@ -9,22 +9,17 @@ three, so a slot that moves little costs a look-up. What is left is the frame's 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.math cimport isfinite
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, strlen
+
+from edge.can._frame cimport Frame
 
 cdef extern from "Python.h":
     enum:
         Py_DTSF_ADD_DOT_0
-    char* PyOS_double_to_string(double value, char format_code, int precision, int flags, int* kind) except NULL
-
-cdef packed struct Frame:  # edge/can/frames.py
-    int64_t time_us
-    uint32_t id
-    uint8_t channel
-    uint8_t flags
-    uint8_t length
-    uint8_t pad
-    uint8_t data[64]
+    char* PyOS_double_to_string(
+        double value, char format_code, int precision, int flags, int* kind
+    ) except NULL
 
 cdef struct Kept:
     int64_t raw
@@ -34,10 +29,9 @@ cdef struct Kept:
 cdef enum:
     GOOD = 1  # edge/signals/validity.py
     KEPT = 1 << 16  # values whose text is kept: a power of two
-    # From here on a double can't tell neighbouring microseconds apart; below the first, repr writes an exponent.
-    EXACT_FROM_US = 100
+    EXACT_FROM_US = 100  # below, repr writes an exponent
 
-cdef int64_t EXACT_TO_US = 4_000_000_000 * 1_000_000
+cdef int64_t EXACT_TO_US = 4_000_000_000 * 1_000_000  # beyond, doubles lie further apart than 1 us
 
 
 cdef inline Py_ssize_t digits(char* at, uint64_t n) noexcept:
@@ -145,7 +139,8 @@ cdef class TextRows:
 
     cdef bytes value_text(self, int32_t slot, int64_t raw, double value, uint8_t state):
         """The value's text, kept; a slot of plain floats needs no one to ask, since that is repr's text."""
-        cdef uint64_t mixed = (<uint64_t> raw ^ <uint64_t> slot << 40 ^ <uint64_t> state << 60) * <uint64_t> 0x9E3779B97F4A7C15
+        cdef uint64_t key = <uint64_t> raw ^ <uint64_t> slot << 40 ^ <uint64_t> state << 60
+        cdef uint64_t mixed = key * <uint64_t> 0x9E3779B97F4A7C15  # Knuth's multiplicative hashing
         cdef Py_ssize_t at = <Py_ssize_t> (mixed >> 48)
         cdef bytes text
         if self.kept[at].slot == slot and self.kept[at].raw == raw and self.kept[at].state == state:
