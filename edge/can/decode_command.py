@@ -266,8 +266,10 @@ def decode(
     out = None if out == Path("-") else out
     if as_json and not stats:
         raise click.UsageError("--json goes with --stats; for JSON lines say --format jsonl")
-    if stats and (out or fmt):
-        raise click.UsageError("--stats only counts, and prints that: -o and --format don't go with it")
+    if stats and (out or fmt or signals):
+        raise click.UsageError(
+            "--stats counts whole frames, and prints that: without -o, --format, --signals"
+        )
     fmt = fmt or (FORMAT_OF.get(out.suffix.lower()) if out else None) or "csv"
     if fmt == "parquet" and out is None and not stats:
         raise click.UsageError("Parquet goes into a file: give -o OUT")
@@ -285,7 +287,7 @@ def decode(
     else:
         _write(frames, decoder, fmt, out)
     _warn(frames.missing((*channels, *databases.named_channels)))
-    _warn(f"{what} ({number:,})" for what, number in frames.no_frames.items())
+    _warn(f"{what}: left out {number:,} records" for what, number in frames.no_frames.items())
     if frames.problems:
         where = f"is in {out}" if out else "was decoded"
         raise LogError([f"{problem}; what came before {where}" for problem in frames.problems])
@@ -306,8 +308,9 @@ def _count(
 ) -> None:
     statistics = Statistics(decoder.channels, bitrates)
     for chunk in _shown(frames):
-        decoder.decode(chunk)
-        statistics.add(chunk, frames.log)
+        decoded = np.zeros(len(chunk), bool)
+        decoded[decoder.decode(chunk).frame] = True
+        statistics.add(chunk, decoded, frames.log)
     stats = statistics.result(decoder.counts, decoder.message_of)
     stats["no_frames"] = frames.no_frames
     stats["seconds"] = round(time.perf_counter() - begin, 3)

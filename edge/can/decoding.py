@@ -155,7 +155,7 @@ class _Channel:
     def __init__(self, number: int, name: str, databases: Databases) -> None:
         database = databases.of_channel(name)
         self.number, self.decoder = number, Decoder([(number, database, {})])
-        self.messages = {databases.key_of(message): message.name for message in reversed(database.messages)}
+        self.messages = {databases.key_of(message): message for message in reversed(database.messages)}
         self.counts = Counts(number + 1)
         self.columns = np.zeros(0, np.int32)  # of the decoder's slots
 
@@ -241,7 +241,7 @@ class LogDecoder:
         whole = float(slot.scale).is_integer() and float(slot.offset).is_integer()
         return "number" if slot.choices or (whole and not slot.is_float) else "float"
 
-    def message_of(self, number: int, frame_id: int, extended: bool) -> str | None:
+    def message_of(self, number: int, frame_id: int, extended: bool) -> DbMessage | None:
         """The message that a channel's database has for an identifier, if any."""
         names = self._of_channel[number].messages
         return names.get((frame_id, int(extended))) or (

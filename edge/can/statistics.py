@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from cantools.database import Message as DbMessage
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -21,7 +22,7 @@ from edge.can.decoder import REFUSALS, Counts
 from edge.can.frames import ERROR, EXTENDED, REMOTE, Frames
 from edge.can.load import bits_on_bus
 
-MessageOf = Callable[[int, int, bool], str | None]
+MessageOf = Callable[[int, int, bool], DbMessage | None]
 DIGITS = 4  # of ms and per cent
 MAX_IDS = 100_000  # more than a bus has; a log of garbage must not fill the memory
 
@@ -31,6 +32,7 @@ class _Id:
     """One identifier of one channel; times in µs."""
 
     frames: int = 0
+    decoded: int = 0
     bus_s: float = 0.0
     periods: int = 0
     sum: float = 0.0
@@ -113,8 +115,11 @@ class Statistics:
         first, last = self._log_us or (0, 0)
         return self.span_s + (last - first) / 1e6
 
-    def add(self, frames: Frames, log: int = 0) -> None:
-        """The next frames, of the log with this number: the time between two logs is no period and no load."""
+    def add(self, frames: Frames, decoded: npt.NDArray[np.bool_], log: int = 0) -> None:
+        """The next frames, whether each was decoded, and the number of their log.
+
+        The time between two logs is no period and no load.
+        """
         if not len(frames):
             return
         if log != self._log:
@@ -131,7 +136,7 @@ class Statistics:
             mine = channels == number
             self._buses.setdefault(number, _Bus()).add(times[mine], bus_s[mine])
         data = frames["flags"] & (ERROR | REMOTE) == 0
-        self._add_ids(frames[["id", "channel", "flags"]][data], times[data], bus_s[data])
+        self._add_ids(frames[["id", "channel", "flags"]][data], times[data], bus_s[data], decoded[data])
 
     def _bus_seconds(self, frames: Frames) -> npt.NDArray[np.float64]:
         nominal, fast = bits_on_bus(frames)
@@ -143,7 +148,13 @@ class Statistics:
     def _bitrate(self, number: int) -> tuple[int, int]:
         return self.bitrates.get(self.channels[number]) or self.bitrates[""]
 
-    def _add_ids(self, frames: Frames, times: npt.NDArray[np.int64], bus_s: npt.NDArray[np.float64]) -> None:
+    def _add_ids(
+        self,
+        frames: Frames,
+        times: npt.NDArray[np.int64],
+        bus_s: npt.NDArray[np.float64],
+        decoded: npt.NDArray[np.bool_],
+    ) -> None:
         if not len(frames):
             return
         extended = (frames["flags"] & EXTENDED).astype(np.int64)
@@ -151,9 +162,12 @@ class Statistics:
         order = np.argsort(keys, kind="stable")
         keys, times, bus_s = keys[order], times[order], bus_s[order]
         starts = np.flatnonzero(np.diff(keys, prepend=-1))
-        sums = np.add.reduceat(bus_s, starts).tolist()
+        loads = np.add.reduceat(bus_s, starts).tolist()
+        good = np.add.reduceat(decoded[order].astype(np.int64), starts).tolist()
         ends = [*starts[1:].tolist(), len(keys)]
-        for key, start, end, bus in zip(keys[starts].tolist(), starts.tolist(), ends, sums, strict=True):
+        for key, start, end, load, of_them in zip(
+            keys[starts].tolist(), starts.tolist(), ends, loads, good, strict=True
+        ):
             one = self._ids.get(key)
             if one is None:
                 if len(self._ids) == MAX_IDS:
@@ -161,14 +175,14 @@ class Statistics:
                     continue
                 one = self._ids[key] = _Id()
             one.frames += end - start
-            one.bus_s += bus
+            one.decoded += of_them
+            one.bus_s += load
             one.add_times(times[start:end])
 
     def result(self, counts: Counts, message_of: MessageOf) -> dict[str, Any]:
         """All of it, as `ayaz decode --stats --json` prints it (with what the command knows besides).
 
-        `message_of` (channel number, identifier, whether it is extended) gives a message's name, None where no
-        database has one.
+        `message_of` (channel number, identifier, whether it is extended) gives a database's message, if any.
         """
         total = counts.total()
         span_s = self._span()
@@ -195,12 +209,15 @@ class Statistics:
 
     def _of_id(self, key: int, one: _Id, message_of: MessageOf, span_s: float) -> dict[str, Any]:
         number, extended, frame_id = key >> 33, bool(key >> 32 & 1), key & 0xFFFFFFFF
+        message = message_of(number, frame_id, extended)
+        empty = message is not None and not message.signals and not message.is_container
         return {
             "channel": self.channels[number],
             "id": frame_id,
             "extended": extended,
-            "message": message_of(number, frame_id, extended),
+            "message": message and message.name,
             "frames": one.frames,
+            "refused": one.frames - one.decoded if message and not empty else 0,
             **one.timing_ms(),
             "load_pct": _pct(one.bus_s, span_s),
         }
@@ -227,14 +244,15 @@ def _table(*columns: str) -> Table:
 
 
 def _ids_table(stats: Mapping[str, Any]) -> Table:
-    table = _table("channel", ">id", "message", ">frames", ">period ms", ">jitter ms", ">load %")
+    refused = [">refused"] if any(one["refused"] for one in stats["ids"]) else []
+    table = _table("channel", ">id", "message", ">frames", *refused, ">period ms", ">jitter ms", ">load %")
     for one in stats["ids"]:
         known = one["message"] is not None
         frame_id = f"{one['id']:08X}" if one["extended"] else f"{one['id']:03X}"
         table.add_row(
             one["channel"], frame_id, Text(one["message"] if known else "unknown"), f"{one['frames']:,}",
-            _number(one["period_ms"], 1), _number(one["jitter_ms"], 1), _number(one["load_pct"], 2),
-            style=None if known else "yellow",
+            *([f"{one['refused']:,}"] if refused else []), _number(one["period_ms"], 1),
+            _number(one["jitter_ms"], 1), _number(one["load_pct"], 2), style=None if known else "yellow",
         )  # fmt: skip
     return table
 

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import random
 import signal
 import subprocess
 import time
@@ -22,6 +23,7 @@ from tests.conftest import AYAZ, CHANNELS
 
 ROOT = Path(__file__).parent.parent.parent.parent
 BMS, INVERTER, VEHICLE = (str(ROOT / f"dbc/{name}.dbc") for name in CHANNELS)
+SEED = 11
 HEADER = "t,channel,id,message,signal,value"
 Row = tuple[float, str, int, str, str, Any]  # the six columns
 
@@ -144,6 +146,38 @@ def test_every_real_log_and_what_its_database_says(
             "jsonl",
         )
     assert rows > 1_000
+
+
+@pytest.mark.parametrize("fmt", ["csv", "jsonl", "parquet"])
+def test_garbage_on_three_channels(tmp_path: Path, capsys: pytest.CaptureFixture[str], fmt: str) -> None:
+    """Random frames (SEED), of known identifiers too, whole, short, too long, remote, error: as cantools takes each."""
+    rng = random.Random(SEED)
+    database: Any = cantools.database.load_file(BMS)
+    known = [m.frame_id for m in database.messages]
+    lines = []
+    for n in range(30_000):
+        frame_id = rng.choice(known) if rng.random() < 0.7 else rng.randrange(1 << 11)
+        name = f"{rng.randrange(1 << 29):08X}" if rng.random() < 0.1 else f"{frame_id:03X}"
+        data = rng.randbytes(rng.choice([8, 8, 8, 8, *range(8)])).hex()
+        body = rng.choice([f"#{data}"] * 8 + ["#R", f"##1{data}", f"##0{rng.randbytes(64).hex()}"])
+        if rng.random() < 0.02:
+            name, body = "20000004", "#0000000000000000"
+        lines.append(f"({1_600_000_000 + n / 1e3:.6f}) {rng.choice('abc')} {name}{body}\n")
+    log, out = tmp_path / "garbage.log", tmp_path / "out"
+    log.write_text("".join(lines))
+    assert run_command(["decode", str(log), "--dbc", BMS, "--format", fmt, "-o", str(out)]) == 0
+    theirs = list(by_cantools(str(log), BMS, None))
+    assert len(theirs) > 10_000
+    same(rows_of(out.read_bytes(), fmt), theirs, fmt)
+    capsys.readouterr()
+    stats = json.loads(decoded(capsys, str(log), "--dbc", BMS, "--stats", "--json"))
+    assert stats["frames"] == len(lines)
+    assert all(stats["ledger"][kind] > 100 for kind in ("too_short", "error_frames", "remote_frames"))
+    by_id = {one["id"]: 0 for one in stats["ids"] if one["message"]}
+    for one in stats["ids"]:
+        if one["message"]:
+            by_id[one["id"]] += one["refused"]
+    assert sum(by_id.values()) == stats["refused"] > 100
 
 
 def test_real_trucks_by_pgn(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -386,6 +420,7 @@ def test_a_device_is_written_to_and_stays_one(log: str, capsys: pytest.CaptureFi
         ["--format", "parquet"],
         ["--stats", "-o", "x"],
         ["--stats", "--format", "csv"],
+        ["--stats", "--signals", "SoC"],
         ["--format", "xml"],
         ["--stats", "--bitrate", "fast"],
         ["--stats", "--bitrate", "0"],

@@ -6,6 +6,7 @@ from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Any
 
+import cantools
 import numpy as np
 import pytest
 from rich.console import Console
@@ -38,22 +39,30 @@ def some_frames(n: int, seed: int, start_us: int = 0) -> Frames:
     return frames
 
 
-def no_names(number: int, frame_id: int, extended: bool) -> str | None:
-    return "Known" if frame_id == 1 and not extended else None
+DATABASE: Any = cantools.database.load_string(
+    'VERSION ""\nBU_:\nBO_ 1 Known: 2 X\n SG_ S : 0|8@1+ (1,0) [0|0] "" X\nBO_ 2 Empty: 0 X\n', "dbc"
+)
+
+
+def message_of(number: int, frame_id: int, extended: bool) -> Any:
+    known = frame_id in (1, 2) and not extended
+    return DATABASE.get_message_by_frame_id(frame_id) if known else None
 
 
 def result_of(*logs: Frames, chunk: int = 700) -> dict[str, Any]:
     found = Statistics(CHANNELS, BITRATES)
     for number, log in enumerate(logs):
         for begin in range(0, len(log), chunk):
-            found.add(log[begin : begin + chunk], number)
-    return found.result(Counts(2), no_names)
+            part = log[begin : begin + chunk]
+            found.add(part, part["length"] >= 2, number)
+    return found.result(Counts(2), message_of)
 
 
 def test_timing_and_load_are_what_a_frame_at_a_time_gives() -> None:
     logs = [some_frames(5_000, SEED), some_frames(3_000, SEED + 1, start_us=10**12)]
     times: dict[Any, list[list[int]]] = {}
     bus_s: dict[Any, float] = {}
+    short: dict[Any, int] = {}
     span_s = sum(int(log["time_us"][-1] - log["time_us"][0]) for log in logs) / 1e6
     for n, log in enumerate(logs):
         nominal, data = bits_on_bus(log)
@@ -65,6 +74,7 @@ def test_timing_and_load_are_what_a_frame_at_a_time_gives() -> None:
             if frame["flags"] & (ERROR | REMOTE) == 0:
                 key = channel, int(frame["id"]), bool(frame["flags"] & EXTENDED)
                 times.setdefault(key, [[], []])[n].append(int(frame["time_us"]))
+                short[key] = short.get(key, 0) + int(frame["length"] < 2)
                 bus_s[key] = bus_s.get(key, 0) + seconds
     result = result_of(*logs)
     assert result["span_s"] == near(span_s)
@@ -77,7 +87,8 @@ def test_timing_and_load_are_what_a_frame_at_a_time_gives() -> None:
         assert one["jitter_ms"] == near(pstdev(steps) / 1e3)
         assert (one["shortest_ms"], one["longest_ms"]) == (min(steps) / 1e3, max(steps) / 1e3)
         assert one["load_pct"] == near(100 * bus_s[key] / span_s)
-        assert one["message"] == ("Known" if key[1:] == (1, False) else None)
+        assert one["message"] == {(1, False): "Known", (2, False): "Empty"}.get(key[1:])
+        assert one["refused"] == (short[key] if one["message"] == "Known" else 0)
     for bus in result["channels"]:
         assert bus["load_pct"] == near(100 * bus_s[bus["channel"]] / span_s)
 
@@ -116,4 +127,6 @@ def test_tables_fit_the_terminal(width: int) -> None:
     lines = file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert any("unknown" in line and "00000002" in line for line in lines)
+    assert any("Known" in line and "001" in line for line in lines)
+    assert "refused" in lines[0]
     assert not any("…" in line for line in lines)
