@@ -45,13 +45,14 @@ CHECKSUM_NUMBERS = {"crc8-sae-j1850": 0, "xor": 1, "sum": 2}
 MAX_SOURCES = 32  # that one J1939 message may have
 NO_SOURCE = 0xFE  # SAE J1939-81: the null address; in a database's identifier, any source
 _REFUSE_SOURCE = -4  # the kernel's word for a source beyond MAX_SOURCES
+ODD_SHAPE = 62  # the kernel's
 _DONE, _ASK_CANTOOLS, _NEW_SOURCE, _FULL = range(4)  # why the kernel stops
 
 TARGET = np.dtype(
     [
         (n, "<i4")
         for n in ("message", "base", "also", "group", "first", "count", "length", "window", "flags", "counter",
-                  "checksum_at", "checksum")
+                  "checksum_at", "shape", "checksum")
     ]
 )  # fmt: skip
 LATEST = np.dtype(
@@ -192,6 +193,7 @@ class Decoder(Kernel):
         self._push_targets()
         for known in self._messages:
             self._register(known)
+        self._tidy()
         self._reassemblers = {n: Reassembler() for n in np.flatnonzero(j1939).tolist()}
 
     @classmethod
@@ -395,11 +397,16 @@ class Decoder(Kernel):
             kind, flags = CHECKSUM_NUMBERS[rule.checksum[1]], flags | PROTECTED
         self._targets.append(
             (number, len(self.slots), -1, compiled.group, compiled.first, compiled.signals, compiled.length,
-             compiled.window, flags, counter, at, kind)
+             compiled.window, flags, counter, at, self._shape(compiled, flags), kind)
         )  # fmt: skip
         self.slots += [slot._replace(source=source) for slot in known.slots]
         self._signals += known.signals
         return len(self._targets) - 1
+
+    @staticmethod
+    def _shape(compiled: Compiled, flags: int) -> int:
+        """What frames the kernel sorts together: plain ones with as many signals."""
+        return compiled.signals if not flags and compiled.window == 8 and compiled.signals < ODD_SHAPE else ODD_SHAPE
 
     def _push_targets(self) -> None:
         self._set_targets(np.array(self._targets or [(0,) * len(TARGET.names or ())], TARGET))
@@ -408,8 +415,7 @@ class Decoder(Kernel):
         """Let the kernel find a message by its identifier."""
         frame_id = known.db.frame_id
         if known.pgn is None:
-            find = self._find_extended if known.db.is_extended_frame else self._find_standard
-            find(known.channel, frame_id, known.default)
+            self._find(known.channel, frame_id, known.db.is_extended_frame, known.default)
             return
         if self._target_of(known.channel, known.pgn << 8 | NO_SOURCE) != -2 or frame_id & 0xFF == NO_SOURCE:
             self._find_pgn(known.channel, known.pgn, known.default)
