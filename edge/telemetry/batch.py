@@ -19,7 +19,7 @@ A schema:  {"v": 1, "bus", "boot", "seq", "hash", "columns": [{"path", "unit", "
 Encodings:  raw      a DBC signal's raw integer:      physical = raw * scale + offset
             quantum  an estimate rounded to `quantum`: physical = raw * scale + offset
             bits     a float signal's bits (IEEE 754 binary64): physical = float * scale + offset
-            validity 0 never seen, 1 good, 2 stale, of column `of`
+            validity what column `of` is worth: a number of edge.signals.validity (docs/protocol.md)
 
 Invariants: a payload is at most 64 KiB compressed and 16 MiB plain; times in a column never fall;
 both lists of a column have the same length; a schema's hash is the first 16 hex digits of the SHA-256 of
@@ -45,13 +45,19 @@ MAX_PLAIN = 16 * 1024 * 1024
 BITS = 1 << 53
 ZSTD_LEVEL = 9
 
-Encoding = Literal["raw", "quantum", "bits", "validity"]
+Encoding = Annotated[
+    Literal["raw", "quantum", "bits", "validity"],
+    msgspec.Meta(
+        description="validity: column `of` is 0 never heard, 1 good, 2 stale, 3 not available, 4 error, 5 suspect"
+    ),
+]
 Kind = Literal["batch", "schema", "event"]
 T = TypeVar("T", "Batch", "SchemaPayload", "Ack")
 IntArray = npt.NDArray[np.int64]
 Seq = Annotated[int, msgspec.Meta(ge=1, lt=BITS)]
 Millis = Annotated[int, msgspec.Meta(ge=-BITS, le=BITS)]
 Delta = Annotated[int, msgspec.Meta(ge=-(1 << 40), le=1 << 40)]  # 16 MiB of them can't leave 64 bits
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Column(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -78,6 +84,14 @@ class SchemaPayload(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...]
 
 
+class Ledger(msgspec.Struct, frozen=True):
+    """Counts since the boot, of each CAN channel and of the rest; docs/protocol.md says what each is."""
+
+    can: dict[str, dict[str, Count]] = {}
+    lost: dict[str, Count] = {}
+    memory_refused: Count = 0
+
+
 class Batch(msgspec.Struct, frozen=True):
     """A decoded batch, checked."""
 
@@ -89,7 +103,7 @@ class Batch(msgspec.Struct, frozen=True):
     wall0_ms: Millis
     clock: str
     schema: str
-    ledger: dict[str, Any]
+    ledger: Ledger
     s: dict[str, tuple[list[Delta], list[int | str]]]
 
     def samples(self, column: int) -> tuple[IntArray, IntArray]:
