@@ -72,9 +72,13 @@ def benchmarks() -> Iterator[Result]:
             ours_ns = ours_s / FRAMES * 1e9
             gcc = subprocess.run(["gcc", "-dumpversion"], capture_output=True, text=True, check=True)
             peer = f"C of {version('cantools')}, gcc {gcc.stdout.strip()} -O2"
-            yield Result("decode: 1M frames to latest values", ours_ns, "ns/frame", peer, c_s / ours_s, 1 / 1.2, 1)
+            yield Result(
+                "decode: 1M frames to latest values", ours_ns, "ns/frame", peer, c_s / ours_s, 1 / 1.2, 1
+            )
     peer = version("cantools")
-    yield Result("decode: 1M frames to latest values", ours_ns, "ns/frame", peer, theirs_ns / ours_ns, 200, 250)
+    yield Result(
+        "decode: 1M frames to latest values", ours_ns, "ns/frame", peer, theirs_ns / ours_ns, 200, 250
+    )
     chunk_ns = fastest(in_chunks, ROUNDS) / sum(map(len, chunks)) * 1e9
     yield Result("decode: chunks of 64 frames", chunk_ns, "ns/frame", peer, theirs_ns / chunk_ns, 120, 150)
     dict_ns = fastest(one_by_one, ROUNDS) / len(plain) * 1e9
@@ -93,7 +97,9 @@ def _both(ours: Callable[[], object], theirs: Callable[[], object], rounds: int)
     return best[0], best[1]
 
 
-def _generated_c(database: Any, frames: Frames, latest: LatestTable, folder: Path) -> Callable[[], object] | None:
+def _generated_c(
+    database: Any, frames: Frames, latest: LatestTable, folder: Path
+) -> Callable[[], object] | None:
     """The faster of two builds of the generated C, as a function that decodes the frames; None without gcc.
 
     Raises
@@ -111,11 +117,26 @@ def _generated_c(database: Any, frames: Frames, latest: LatestTable, folder: Pat
     table = np.zeros(len(latest.value))
     runs = []
     for name, files in (("two", ["loop.c", "peer.c"]), ("one", ["one.c"])):
-        command = ["gcc", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-fno-semantic-interposition", "-Wl,-Bsymbolic", "-o", f"{name}.so", *files]
+        command = [
+            "gcc",
+            "-O2",
+            "-ffp-contract=off",
+            "-shared",
+            "-fPIC",
+            "-fno-semantic-interposition",
+            "-Wl,-Bsymbolic",
+            "-o",
+            f"{name}.so",
+            *files,
+        ]
         subprocess.run(command, cwd=folder, check=True)
         function = ctypes.CDLL(str(folder / f"{name}.so")).decode
         function.restype = ctypes.c_long
-        pointers = ctypes.c_void_p(frames.ctypes.data), ctypes.c_long(len(frames)), ctypes.c_void_p(table.ctypes.data)
+        pointers = (
+            ctypes.c_void_p(frames.ctypes.data),
+            ctypes.c_long(len(frames)),
+            ctypes.c_void_p(table.ctypes.data),
+        )
         runs.append(lambda f=function, p=pointers, alive=(frames, table): f(*p))
     decoder = Decoder([(0, database, {})])
     once, counts = LatestTable(len(decoder.slots)), Counts(1)

@@ -312,6 +312,10 @@ def _count(
         decoded[decoder.decode(chunk).frame] = True
         statistics.add(chunk, decoded, frames.log)
     stats = statistics.result(decoder.counts, decoder.message_of)
+    stats["addresses"] = [
+        {"channel": channel, "address": address} | name._asdict()
+        for channel, address, name in decoder.names()
+    ]
     stats["no_frames"] = frames.no_frames
     stats["seconds"] = round(time.perf_counter() - begin, 3)
     if as_json:

@@ -411,7 +411,11 @@ class Decoder(Kernel):
     @staticmethod
     def _shape(compiled: Compiled, flags: int) -> int:
         """What frames the kernel sorts together: plain ones with as many signals."""
-        return compiled.signals if not flags and compiled.window == 8 and compiled.signals < ODD_SHAPE else ODD_SHAPE
+        return (
+            compiled.signals
+            if not flags and compiled.window == 8 and compiled.signals < ODD_SHAPE
+            else ODD_SHAPE
+        )
 
     def _push_targets(self) -> None:
         self._set_targets(np.array(self._targets or [(0,) * len(TARGET.names or ())], TARGET))

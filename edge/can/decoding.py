@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ import numpy.typing as npt
 from cantools.database import Database
 from cantools.database import Message as DbMessage
 
-from edge.can.decoder import Counts, Decoder, Slot, pgn_of
+from edge.can.decoder import Counts, Decoder, Events, Slot
 from edge.can.frames import Frames
+from edge.can.j1939 import Name, pgn_of
+from edge.can.j1939.messages import SIGNALS, ProtocolMessages
 from edge.can.writers import Column, Rows, Value
 from edge.errors import DatabaseError, LogError
 from edge.signals.databases import find_database, load_database
@@ -36,6 +39,7 @@ class Databases:
         DatabaseError
             Every database that can't be read, one line each.
         """
+        self.j1939 = j1939
         self._files: list[tuple[str | None, str, Database]] = []
         problems: list[str] = []
         for channel, where in files:
@@ -70,8 +74,10 @@ class Databases:
         """The channels that have files of their own."""
         return list(dict.fromkeys(channel for channel, _, _ in self._files if channel is not None))
 
-    def names(self) -> Iterator[tuple[str, list[str]]]:
-        """Every message of every file, with its signals."""
+    def names(self) -> Iterator[tuple[str, Sequence[str]]]:
+        """Every message there may be, with its signals."""
+        if self.j1939:
+            yield from SIGNALS.items()
         for _, _, database in self._files:
             for message in database.messages:
                 yield message.name, [signal.name for signal in message.signals]
@@ -150,14 +156,29 @@ _NO_ROWS = Rows(
 
 
 class _Channel:
-    """One channel's decoder, and where its slots lie among all columns."""
+    """One channel: its decoder, with --j1939 also that of the protocol's own messages, each with its columns' numbers."""
 
     def __init__(self, number: int, name: str, databases: Databases) -> None:
         database = databases.of_channel(name)
-        self.number, self.decoder = number, Decoder([(number, database, {})])
+        self.number = number
         self.messages = {databases.key_of(message): message for message in reversed(database.messages)}
         self.counts = Counts(number + 1)
-        self.columns = np.zeros(0, np.int32)  # of the decoder's slots
+        decoder = Decoder([(number, database, {})])
+        self.parts: list[_Part] = [_Part(decoder, lambda frames: decoder.events(frames, self.counts))]
+        self.names: dict[int, Name] = {}
+        if databases.j1939:
+            protocol = ProtocolMessages(number, {key for key, kind in self.messages if kind == 2})
+            self.parts.append(_Part(protocol, protocol.events))
+            self.names = protocol.names
+
+
+@dataclass
+class _Part:
+    """One that gives events of slots, which may grow."""
+
+    decoder: Decoder | ProtocolMessages
+    events: Callable[[Frames], Events]
+    columns: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
 
 
 class LogDecoder:
@@ -171,7 +192,7 @@ class LogDecoder:
         self.channels: list[str] = []
         self.columns: list[Column] = []
         self._of_channel: list[_Channel] = []
-        self._of_column: list[tuple[Decoder, int]] = []
+        self._of_column: list[tuple[Decoder | ProtocolMessages, int]] = []
         self._chosen = np.zeros(0, bool)
         self._groups: dict[tuple[int, str, int | None], int] = {}
 
@@ -207,31 +228,31 @@ class LogDecoder:
             which = np.flatnonzero(numbers == channel.number)
             if len(which):
                 mine = frames if len(which) == len(frames) else frames[which]
-                parts.append(self._decode(channel, mine, which))
+                parts += [self._rows(channel.number, part, mine, which) for part in channel.parts]
         if len(parts) < 3:
             return parts[-1]
         rows = Rows(*map(np.concatenate, zip(*parts, strict=True)))
         return rows.take(np.argsort(rows.frame, kind="stable"))
 
-    def _decode(self, channel: _Channel, frames: Frames, which: npt.NDArray[np.intp]) -> Rows:
-        events = channel.decoder.events(frames, channel.counts)
-        self._add_columns(channel)
-        column = channel.columns[events.slot]
+    def _rows(self, number: int, part: _Part, frames: Frames, which: npt.NDArray[np.intp]) -> Rows:
+        events = part.events(frames)
+        self._add_columns(number, part)
+        column = part.columns[events.slot]
         rows = Rows(which[events.frame].astype(np.int32), column, events.raw, events.value, events.state)
         return rows if self._chosen.all() else rows.take(self._chosen[column])
 
-    def _add_columns(self, channel: _Channel) -> None:
-        """The decoder's slots that are new: all at first, then those of source addresses newly heard."""
-        new = channel.decoder.slots[len(channel.columns) :]
+    def _add_columns(self, number: int, part: _Part) -> None:
+        """The slots that are new: all at first, then those of source addresses newly heard."""
+        new = part.decoder.slots[len(part.columns) :]
         if not new:
             return
         first = len(self.columns)
-        for slot in new:
-            self._of_column.append((channel.decoder, len(channel.columns) + len(self.columns) - first))
-            group = self._groups.setdefault((channel.number, slot.message, slot.source), len(self._groups))
+        for n, slot in enumerate(new, len(part.columns)):
+            self._of_column.append((part.decoder, n))
+            group = self._groups.setdefault((number, slot.message, slot.source), len(self._groups))
             self.columns.append(Column(slot.message, slot.signal, group, self._kind(slot)))
         numbers = np.arange(first, len(self.columns), dtype=np.int32)
-        channel.columns = np.concatenate([channel.columns, numbers])
+        part.columns = np.concatenate([part.columns, numbers])
         chosen = [(slot.message, slot.signal) in self._selection for slot in new]
         self._chosen = np.concatenate([self._chosen, np.array(chosen, bool)])
 
@@ -240,6 +261,14 @@ class LogDecoder:
             return "any"
         whole = float(slot.scale).is_integer() and float(slot.offset).is_integer()
         return "number" if slot.choices or (whole and not slot.is_float) else "float"
+
+    def names(self) -> list[tuple[str, int, Name]]:
+        """Who sits where now: channel, J1939 source address, NAME."""
+        return [
+            (self.channels[channel.number], address, name)
+            for channel in self._of_channel
+            for address, name in sorted(channel.names.items())
+        ]
 
     def message_of(self, number: int, frame_id: int, extended: bool) -> DbMessage | None:
         """The message that a channel's database has for an identifier, if any."""

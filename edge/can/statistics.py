@@ -197,6 +197,7 @@ class Statistics:
             "channels": [self._of_bus(n, bus, counts, span_s) for n, bus in sorted(self._buses.items())],
             "ids": [self._of_id(key, one, message_of, span_s) for key, one in sorted(self._ids.items())],
             "frames_of_other_ids": self.other_ids,
+            "addresses": [],
         }
 
     def _of_bus(self, number: int, bus: _Bus, counts: Counts, span_s: float) -> dict[str, Any]:
@@ -258,12 +259,14 @@ def _ids_table(stats: Mapping[str, Any]) -> Table:
 
 
 def _addresses_table(stats: Mapping[str, Any]) -> list[Table | str]:
-    addresses = stats.get("addresses")
-    if not addresses:
+    """Who sits where, where someone claimed an address (SAE J1939-81)."""
+    if not stats["addresses"]:
         return []
-    table = _table("channel", ">address", ">NAME", "who")
-    for one in addresses:
-        table.add_row(one["channel"], f"{one['address']}", f"{one['name']:016X}", one["who"])
+    fields = ("function", "manufacturer_code", "identity_number")
+    table = _table("channel", ">address", ">NAME", ">function", ">manufacturer", ">identity")
+    for one in stats["addresses"]:
+        name = f"{one['value']:016X}"
+        table.add_row(one["channel"], f"{one['address']:02X}", name, *(f"{one[f]}" for f in fields))
     return ["", table]
 
 

@@ -498,3 +498,67 @@ def test_memory_stays_when_the_log_grows(log: str, long_log: str, tmp_path: Path
         peaks.append(usage.ru_maxrss)
     print(f"peak of {fmt}, a quarter and all: {peaks[0] / 1024:.0f} and {peaks[1] / 1024:.0f} MiB")
     assert peaks[1] < 1.3 * peaks[0]
+
+
+CLAIM = 0x8000_4B21_4321_0F0F  # a NAME: identity 0x10F0F, manufacturer 0x219, function 0x4B
+
+
+@pytest.fixture(scope="module")
+def j1939_log(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two sources of one PGN, an address claim, DM1 in one frame and (three codes) as a BAM, DM2 too short."""
+    dm1 = bytes([0b01_00_11_00, 0xFF, *[0x34, 0x12, 0xA3, 0x05] * 3])
+    data = [dm1[:7], dm1[7:14]]
+    frames = [
+        ("18EEFF80", CLAIM.to_bytes(8, "little").hex()),
+        ("18FEF10B", "FFFFFF00000000FF"),
+        ("0CFEF121", "FFFFFF00000000FF"),
+        ("18FECA80", "04FF341203810000"),
+        ("1CECFF80", "200E0002FFCAFE00"),
+        *[("1CEBFF80", f"{n:02X}{part.hex()}") for n, part in enumerate(data, 1)],
+        ("18FECB80", "04"),
+    ]
+    path = tmp_path_factory.mktemp("j1939") / "truck.log"
+    lines = [f"({n / 10 + 1:.6f}) can0 {name}#{part.upper()}\n" for n, (name, part) in enumerate(frames)]
+    path.write_text("".join(lines))
+    return str(path)
+
+
+def test_what_j1939_itself_defines(j1939_log: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = decoded(capsys, j1939_log, "--dbc", VEHICLE, "--j1939", "--format", "jsonl")
+    lines = [json.loads(line) for line in out.splitlines()]
+    claim, here, there, one, three = [line for line in lines if not line["message"].startswith("TP_")]
+    assert (claim["t"], claim["id"], claim["message"]) == (1.0, 0x18EEFF80, "AddressClaimed")
+    assert claim["signals"]["Name"] == CLAIM
+    assert claim["signals"]["IdentityNumber"] == CLAIM & 0x1FFFFF
+    assert claim["signals"]["Function"] == 0x4B
+    assert [line["id"] & 0xFF for line in (here, there)] == [0x0B, 0x21]
+    assert here["message"] == there["message"] == "CCVS1"
+    assert (one["message"], one["signals"]["AmberWarningLamp"], one["signals"]["DtcCount"]) == ("DM1", 1, 1)
+    assert one["signals"]["AmberWarningLampFlash"] is None
+    assert {k: one["signals"][f"Dtc1.{k}"] for k in ("Spn", "Fmi")} == {"Spn": 0x1234, "Fmi": 3}
+    assert (three["t"], three["id"], three["message"]) == (1.6, 0x1CEBFF80, "DM1")
+    assert three["signals"]["DtcCount"] == 3
+    assert three["signals"]["Dtc3.Spn"] == 5 << 16 | 0x1234
+    assert three["signals"]["AmberWarningLamp"] is None
+    rows = rows_of(
+        decoded(capsys, j1939_log, "--dbc", VEHICLE, "--j1939", "--signals", "DM1.*Lamp*").encode(), "csv"
+    )
+    assert {row[3] for row in rows} == {"DM1"}
+    assert [row[5] for row in rows if row[4] == "AmberWarningLamp"] == ["1", "not available"]
+    assert run_command(["decode", j1939_log, "--dbc", VEHICLE, "--signals", "DM1.*"]) == 1
+    assert "no database has such a signal" in capsys.readouterr().err
+
+
+def test_who_sits_where(j1939_log: str, capsys: pytest.CaptureFixture[str]) -> None:
+    stats = json.loads(decoded(capsys, j1939_log, "--dbc", VEHICLE, "--j1939", "--stats", "--json"))
+    assert [(a["channel"], a["address"], a["value"]) for a in stats["addresses"]] == [("can0", 0x80, CLAIM)]
+    assert f"{CLAIM:016X}" in decoded(capsys, j1939_log, "--dbc", VEHICLE, "--j1939", "--stats")
+
+
+def test_a_databases_own_dm1_comes_instead(
+    j1939_log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.dbc"
+    own.write_text('VERSION ""\nBU_:\nBO_ 2566834942 MyDm1: 8 X\n SG_ Lamp : 2|2@1+ (1,0) [0|0] "" X\n')
+    out = decoded(capsys, j1939_log, "--dbc", str(own), "--j1939", "--format", "jsonl")
+    assert [json.loads(line)["message"] for line in out.splitlines()] == ["AddressClaimed", "MyDm1", "MyDm1"]
