@@ -18,6 +18,7 @@ from rich.console import Console
 
 from edge.can.decoding import Databases, LogDecoder, Selection
 from edge.can.frames import Frames
+from edge.can.j1939 import pgn_of
 from edge.can.logs import Log, Logs, open_log
 from edge.can.statistics import Statistics, print_tables
 from edge.can.writers import WRITERS, Writer
@@ -306,7 +307,8 @@ def _write(frames: LogFrames, decoder: LogDecoder, fmt: str, out: Path | None) -
 def _count(
     frames: LogFrames, decoder: LogDecoder, bitrates: dict[str, tuple[int, int]], as_json: bool, begin: float
 ) -> None:
-    statistics = Statistics(decoder.channels, bitrates)
+    databases = decoder.databases
+    statistics = Statistics(decoder.channels, bitrates, databases.j1939)
     for chunk in _shown(frames):
         decoded = np.zeros(len(chunk), bool)
         decoded[decoder.decode(chunk).frame] = True
@@ -323,6 +325,10 @@ def _count(
     else:
         bound = sys.stdout.isatty() or "COLUMNS" in os.environ
         print_tables(Console(width=None if bound else PIPE_COLUMNS, highlight=False), stats)
+    if not databases.j1939:
+        unknown = [one for one in stats["ids"] if one["extended"] and one["message"] is None]
+        by_pgn = sum(one["frames"] for one in unknown if pgn_of(one["id"]) in databases.pgns())
+        _warn([f"{by_pgn:,} of the unknown frames would be known by their PGN: --j1939"] if by_pgn else [])
 
 
 def _shown(frames: LogFrames, quiet: bool = False) -> Iterator[Frames]:

@@ -82,6 +82,11 @@ class Databases:
             for message in database.messages:
                 yield message.name, [signal.name for signal in message.signals]
 
+    def pgns(self) -> set[int]:
+        """The PGNs that the 29 bit messages would have under J1939."""
+        messages = (message for _, _, database in self._files for message in database.messages)
+        return {pgn_of(message.frame_id) for message in messages if message.is_extended_frame}
+
     def of_channel(self, name: str) -> Database:
         """The database of one channel."""
         kept: dict[tuple[int, int], tuple[DbMessage, str]] = {}

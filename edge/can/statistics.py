@@ -20,11 +20,23 @@ from rich.text import Text
 
 from edge.can.decoder import REFUSALS, Counts
 from edge.can.frames import ERROR, EXTENDED, REMOTE, Frames
+from edge.can.j1939.identifier import ADDRESS_CLAIMED, DM1, DM2, REQUEST, TP_CM, TP_DT, pgn_of
 from edge.can.load import bits_on_bus
 
 MessageOf = Callable[[int, int, bool], DbMessage | None]
 DIGITS = 4  # of ms and per cent
 MAX_IDS = 100_000  # more than a bus has; a log of garbage must not fill the memory
+
+
+# J1939's own groups, where no database names them
+_PROTOCOL = {
+    TP_CM: "TP.CM",
+    TP_DT: "TP.DT",
+    REQUEST: "Request",
+    ADDRESS_CLAIMED: "AddressClaimed",
+    DM1: "DM1",
+    DM2: "DM2",
+}
 
 
 @dataclass(slots=True)
@@ -103,6 +115,7 @@ class Statistics:
 
     channels: Sequence[str]
     bitrates: Mapping[str, tuple[int, int]]
+    j1939: bool = False  # whether 29 bit identifiers are J1939's
     span_s: float = 0.0  # of the logs before the present one
     other_ids: int = 0  # frames of identifiers beyond MAX_IDS
     _ids: dict[int, _Id] = field(default_factory=dict)
@@ -217,6 +230,7 @@ class Statistics:
             "id": frame_id,
             "extended": extended,
             "message": message and message.name,
+            "protocol": _PROTOCOL.get(pgn_of(frame_id)) if self.j1939 and extended and not message else None,
             "frames": one.frames,
             "refused": one.frames - one.decoded if message and not empty else 0,
             **one.timing_ms(),
@@ -248,12 +262,12 @@ def _ids_table(stats: Mapping[str, Any]) -> Table:
     refused = [">refused"] if any(one["refused"] for one in stats["ids"]) else []
     table = _table("channel", ">id", "message", ">frames", *refused, ">period ms", ">jitter ms", ">load %")
     for one in stats["ids"]:
-        known = one["message"] is not None
+        name = one["message"] or one["protocol"]
         frame_id = f"{one['id']:08X}" if one["extended"] else f"{one['id']:03X}"
         table.add_row(
-            one["channel"], frame_id, Text(one["message"] if known else "unknown"), f"{one['frames']:,}",
+            one["channel"], frame_id, Text(name or "unknown"), f"{one['frames']:,}",
             *([f"{one['refused']:,}"] if refused else []), _number(one["period_ms"], 1),
-            _number(one["jitter_ms"], 1), _number(one["load_pct"], 2), style=None if known else "yellow",
+            _number(one["jitter_ms"], 1), _number(one["load_pct"], 2), style=None if name else "yellow",
         )  # fmt: skip
     return table
 

@@ -63,7 +63,8 @@ def rows_of(content: bytes, fmt: str) -> list[Row]:
 
 
 def by_cantools(log: str, dbc: str, channel: str | None, **options: Any) -> Iterator[Row]:
-    """The same rows: python-can reads, cantools decodes, in a plain loop. Frames that it refuses give none."""
+    """The same rows: python-can reads, cantools decodes, in a plain loop. Frames that it refuses give none, and
+    so do J1939's values that are no numbers."""
     database: Any = cantools.database.load_file(dbc, strict=False)
     known = {key_of(m.frame_id, m.is_extended_frame, m.protocol == "j1939"): m for m in database.messages}
     with can.LogReader(log) as reader:
@@ -78,8 +79,13 @@ def by_cantools(log: str, dbc: str, channel: str | None, **options: Any) -> Iter
             except (cantools.database.errors.DecodeError, KeyError, ValueError):
                 continue
             t = round(frame.timestamp * 1e6) / 1e6
+            by_pgn = message.protocol == "j1939"
+            raws = message.decode(bytes(frame.data), False, False) if by_pgn else {}
             for name, value in signals.items():
                 text = value if isinstance(value, int | float) else str(value)
+                ranges = limits(message.get_signal_by_name(name).length)
+                if by_pgn and ranges and raws[name] >= ranges[0]:
+                    continue  # no number
                 yield t, str(frame.channel), frame.arbitration_id, message.name, name, text
 
 
@@ -552,7 +558,18 @@ def test_what_j1939_itself_defines(j1939_log: str, capsys: pytest.CaptureFixture
 def test_who_sits_where(j1939_log: str, capsys: pytest.CaptureFixture[str]) -> None:
     stats = json.loads(decoded(capsys, j1939_log, "--dbc", VEHICLE, "--j1939", "--stats", "--json"))
     assert [(a["channel"], a["address"], a["value"]) for a in stats["addresses"]] == [("can0", 0x80, CLAIM)]
-    assert f"{CLAIM:016X}" in decoded(capsys, j1939_log, "--dbc", VEHICLE, "--j1939", "--stats")
+    for dbc, j1939 in ((VEHICLE, True), (BMS, True), (BMS, False)):
+        out = decoded(capsys, j1939_log, "--dbc", dbc, "--stats", *["--j1939"] * j1939)
+        assert (f"{CLAIM:016X}" in out) == j1939
+        assert ("TP.CM" in out) == (j1939 and dbc == BMS)
+
+
+def test_who_forgets_j1939_is_told(j1939_log: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, told in (([], True), (["--j1939"], False)):
+        assert run_command(["decode", j1939_log, "--dbc", VEHICLE, "--stats", "--json", *options]) == 0
+        said = capsys.readouterr()
+        json.loads(said.out)
+        assert ("2 of the unknown frames would be known by their PGN: --j1939" in said.err) == told
 
 
 def test_a_databases_own_dm1_comes_instead(
