@@ -17,6 +17,7 @@ import can
 import cantools
 import pytest
 
+from edge.can.j1939 import limits
 from edge.cli import run_command
 from sim_bus.command import run_simulation
 from tests.conftest import AYAZ, CHANNELS
@@ -63,8 +64,8 @@ def rows_of(content: bytes, fmt: str) -> list[Row]:
 
 
 def by_cantools(log: str, dbc: str, channel: str | None, **options: Any) -> Iterator[Row]:
-    """The same rows: python-can reads, cantools decodes, in a plain loop. Frames that it refuses give none, and
-    so do J1939's values that are no numbers."""
+    """The same rows: python-can reads, cantools decodes, in a plain loop. Frames that it refuses give none;
+    J1939's values that are no numbers are None."""
     database: Any = cantools.database.load_file(dbc, strict=False)
     known = {key_of(m.frame_id, m.is_extended_frame, m.protocol == "j1939"): m for m in database.messages}
     with can.LogReader(log) as reader:
@@ -85,7 +86,7 @@ def by_cantools(log: str, dbc: str, channel: str | None, **options: Any) -> Iter
                 text = value if isinstance(value, int | float) else str(value)
                 ranges = limits(message.get_signal_by_name(name).length)
                 if by_pgn and ranges and raws[name] >= ranges[0]:
-                    continue  # no number
+                    text = None
                 yield t, str(frame.channel), frame.arbitration_id, message.name, name, text
 
 
@@ -564,9 +565,13 @@ def test_who_sits_where(j1939_log: str, capsys: pytest.CaptureFixture[str]) -> N
         assert ("TP.CM" in out) == (j1939 and dbc == BMS)
 
 
-def test_who_forgets_j1939_is_told(j1939_log: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_who_forgets_j1939_is_told(
+    j1939_log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.dbc"  # that does not say whose it is
+    own.write_text('VERSION ""\nBU_:\nBO_ 2566844926 Speed: 8 X\n SG_ V : 8|16@1+ (1,0) [0|0] "" X\n')
     for options, told in (([], True), (["--j1939"], False)):
-        assert run_command(["decode", j1939_log, "--dbc", VEHICLE, "--stats", "--json", *options]) == 0
+        assert run_command(["decode", j1939_log, "--dbc", str(own), "--stats", "--json", *options]) == 0
         said = capsys.readouterr()
         json.loads(said.out)
         assert ("2 of the unknown frames would be known by their PGN: --j1939" in said.err) == told
