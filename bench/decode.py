@@ -21,7 +21,7 @@ from cantools.database import Message as DbMessage
 from cantools.database.can.c_source import camel_to_snake_case, generate
 
 from bench.measure import SEED, Result, fastest, version
-from bench.workload import database_text, make_database, make_frames
+from bench.workload import make_database, make_frames
 from edge.can.decoder import Counts, Decoder, LatestTable
 from edge.can.frames import EXTENDED, Frames
 

@@ -24,9 +24,9 @@ class Kernel:
         choices: Sequence[Mapping[int, str] | None],
         conversions: Sequence[Any],
         j1939_channels: npt.NDArray[Any],
-        crc: npt.NDArray[Any],
+        protections: npt.NDArray[Any],
     ) -> None: ...
-    def _set_targets(self, targets: npt.NDArray[Any]) -> None: ...
+    def _set_targets(self, targets: npt.NDArray[Any], states: npt.NDArray[Any]) -> None: ...
     def _find(self, channel: int, frame_id: int, extended: bool, target: int) -> None: ...
     def _find_source(self, channel: int, pgn: int, source: int, target: int) -> None: ...
     def _find_pgn(self, channel: int, pgn: int, target: int) -> None: ...
@@ -43,7 +43,14 @@ class Kernel:
         sink: Sink | None,
     ) -> tuple[int, int, int]: ...
     def _run_message(
-        self, target: int, data: bytes, time_us: int, frame: int, latest: Buffer | None, sink: Sink | None
+        self,
+        target: int,
+        frame_id: int,
+        data: bytes,
+        time_us: int,
+        frame: int,
+        latest: Buffer | None,
+        sink: Sink | None,
     ) -> int: ...
     def decode_message(
         self,

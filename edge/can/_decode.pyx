@@ -16,6 +16,9 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from edge.can._protection cimport BAD_CHECKSUM as SPOILED
+from edge.can._protection cimport Protection, ProtectionState, accept, check
+
 from edge.can.frames import FRAME
 from edge.errors import DecodeError
 
@@ -47,10 +50,9 @@ cdef packed struct Target:
     int32_t length       # bytes that a frame must have
     int32_t window
     int32_t flags
-    int32_t counter      # the slot of its counter, from `base`, or -1
-    int32_t checksum_at  # byte, or -1
-    int32_t shape        # how many signals a plain one has; ODD_SHAPE
-    int32_t checksum     # 0 crc8-sae-j1850, 1 xor, 2 sum
+    int32_t protection   # its place among the protections
+    int32_t shape        # how many signals a plain one has, else ODD_SHAPE
+    int32_t pad
 
 cdef packed struct Signal:
     double scale
@@ -176,7 +178,7 @@ cdef extern from *:
     #define AYAZ_EMPTY 0xFFFFFFFFFFFFFFFFULL
     #define AYAZ_J1939 (1ULL << 62)
     #define AYAZ_ANY_SOURCE (1ULL << 61)
-    #define AYAZ_MULTIPLIER 0x9E3779B97F4A7C15ULL  /* Knuth's multiplicative hash: 2^64 over the golden ratio */
+    #define AYAZ_MULTIPLIER 0x9E3779B97F4A7C15ULL  /* 2^64 over the golden ratio, as in Knuth */
     """
     const uint64_t EMPTY "AYAZ_EMPTY"
     const uint64_t J1939 "AYAZ_J1939"
@@ -344,9 +346,11 @@ cdef class Kernel:
     cdef Py_ssize_t n_entries
     cdef int32_t[::1] found_view
     cdef int32_t* found
-    cdef int64_t[::1] last_counter_view
     cdef uint8_t[::1] j1939_view
-    cdef uint8_t[::1] crc_view
+    cdef const Protection[::1] protections_view
+    cdef const Protection* protections
+    cdef ProtectionState[::1] states_view
+    cdef ProtectionState* states
     cdef int n_channels
     cdef int most           # signals that one frame can have
     cdef list names, choices, conversions
@@ -358,7 +362,7 @@ cdef class Kernel:
 
     # Building
 
-    def _load(self, tables, deepest, most, names, choices, conversions, j1939_channels, crc):
+    def _load(self, tables, deepest, most, names, choices, conversions, j1939_channels, protections):
         """Take the tables of edge/can/tables.py; `j1939_channels` has a byte for each channel."""
         self.signals_view, self.details_view = tables["signals"], tables["details"]
         self.groups_view = tables["groups"]
@@ -371,20 +375,17 @@ cdef class Kernel:
         self.names, self.choices, self.conversions = list(names), list(choices), list(conversions)
         self.found_view = np.zeros(deepest + 1, np.int32)
         self.found = &self.found_view[0]
-        self.most = most
+        self.most = max(most, 1)
         self.j1939_view = j1939_channels
         self.n_channels = len(j1939_channels)
-        self.crc_view = crc
+        self.protections_view = protections
+        self.protections = &self.protections_view[0]
         self._make_hash(6)
 
-    def _set_targets(self, targets):
-        """Take the targets; again whenever there are more of them."""
-        old = self.last_counter_view if self.targets != NULL else np.zeros(0, np.int64)
-        counters = np.full(len(targets), -1, np.int64)
-        counters[: len(old)] = old
-        self.last_counter_view = counters
-        self.targets_view = targets
-        self.targets = &self.targets_view[0]
+    def _set_targets(self, targets, states):
+        """Where the targets are, and the state of each one's protection; again whenever they move."""
+        self.targets_view, self.states_view = targets, states
+        self.targets, self.states = &self.targets_view[0], &self.states_view[0]
 
     def _find(self, int channel, uint64_t frame_id, bint extended, int target):
         """The target of an identifier."""
@@ -399,7 +400,7 @@ cdef class Kernel:
         self._put(J1939 | ANY_SOURCE | <uint64_t> channel << 32 | pgn << 8, target)
 
     def _tidy(self):
-        """Choose the hash's multiplier, of a few, with which most keys lie where they are looked for first."""
+        """Choose of some multipliers the one with which most keys lie where they are looked for first."""
         cdef int n, best = -1, places
         cdef uint64_t key, chosen = MULTIPLIER, multiplier
         entries = [(e.key, e.target) for e in self.entries_view if e.key != EMPTY]
@@ -459,7 +460,7 @@ cdef class Kernel:
     cdef int _target(self, int channel, uint32_t frame_id) noexcept nogil:
         """The target of a 29 bit identifier that is not in the hash as it is.
 
-        -1: there is none, -2: a J1939 message from a source that is new, -3: transport, -4: a source too many.
+        -1: none, -2: a J1939 message from a source that is new, -3: transport, -4: a source too many.
         """
         cdef uint64_t pgn, key
         cdef int format, target
@@ -542,39 +543,8 @@ cdef class Kernel:
         return n
 
     @cython.final
-    cdef bint _checksum_good(self, const Target* t, const uint8_t* data) noexcept nogil:
-        cdef uint8_t value = 0xFF if t.checksum == 0 else 0
-        cdef int i
-        for i in range(t.length):
-            if i == t.checksum_at:
-                continue
-            if t.checksum == 0:
-                value = self.crc_view[value ^ data[i]]
-            elif t.checksum == 1:
-                value ^= data[i]
-            else:
-                value += data[i]
-        if t.checksum == 0:
-            value ^= 0xFF
-        return value == data[t.checksum_at]
-
-    @cython.final
-    cdef bint _repeated(self, int target, const uint8_t* window) noexcept nogil:
-        """Whether the counter stands still; where it does not, remember it."""
-        cdef const Target* t = &self.targets[target]
-        cdef int64_t raw
-        cdef int i
-        for i in range(t.first, t.first + t.count):
-            if self.signals[i].slot == t.counter:
-                raw = <int64_t> extract(window, &self.signals[i], &self.details[i])
-                if raw == self.last_counter_view[target]:
-                    return True
-                self.last_counter_view[target] = raw
-        return False
-
-    @cython.final
     cdef int _apply(
-        self, int target, const uint8_t* data, int length, int64_t time_us, int32_t frame,
+        self, int target, uint32_t frame_id, const uint8_t* data, int length, int64_t time_us, int32_t frame,
         Record* latest, Sink sink,
     ) noexcept nogil:
         """Decode a frame into the table of latest values or, where that is NULL, into the sink.
@@ -584,11 +554,15 @@ cdef class Kernel:
         cdef const Target* t = &self.targets[target]
         cdef const uint8_t* window
         cdef const Group* g
-        cdef int n = 1, i
+        cdef int n = 1, i, verdict
         if length < t.length:
             return TOO_SHORT
-        if t.flags & PROTECTED and t.checksum_at >= 0 and not self._checksum_good(t, data):
-            return BAD_CHECKSUM
+        if t.flags & PROTECTED:
+            verdict = check(
+                &self.protections[t.protection], &self.states[target], frame_id, time_us, data, length
+            )
+            if verdict:
+                return BAD_CHECKSUM if verdict == SPOILED else REPEATED_COUNTER
         window = self._window(t.window, t.flags, data)
         self.found[0] = t.group
         if t.flags & MUXED:
@@ -597,8 +571,8 @@ cdef class Kernel:
             n = self._groups(t.group, window, DEFAULT_MODE, 65536, 0)
             if n < 0:
                 return BAD_MUX
-        if t.flags & PROTECTED and t.counter >= 0 and self._repeated(target, window):
-            return REPEATED_COUNTER
+        if t.flags & PROTECTED:
+            accept(&self.protections[t.protection], &self.states[target], time_us, data)
         while True:
             for i in range(n):
                 g = &self.groups[self.found[i]]
@@ -614,11 +588,22 @@ cdef class Kernel:
             t = &self.targets[t.also]
 
     @cython.final
-    cdef int64_t _state(self, const Detail* d, int64_t raw, double value) noexcept nogil:
+    cdef int64_t _state(self, const Signal* s, const Detail* d, int64_t raw, double value) noexcept nogil:
+        """GOOD, or what the ranges say of the raw value; a number that is none is INVALID."""
         cdef const Range* r = &self.ranges[d.first_range]
-        cdef int i
+        cdef int i, kind = s.kind & KIND
+        cdef double number, low, high
         for i in range(d.ranges):
-            if r[i].low <= raw <= r[i].high:
+            if FLOAT16 <= kind <= FLOAT64:
+                memcpy(&number, &raw, 8)
+                memcpy(&low, &r[i].low, 8)
+                memcpy(&high, &r[i].high, 8)
+                if low <= number <= high or (number != number and low != low):
+                    return r[i].state
+            elif s.kind & UNSIGNED:
+                if <uint64_t> r[i].low <= <uint64_t> raw <= <uint64_t> r[i].high:
+                    return r[i].state
+            elif r[i].low <= raw <= r[i].high:
                 return r[i].state
         return GOOD if isfinite(value) else INVALID
 
@@ -637,7 +622,7 @@ cdef class Kernel:
             d = &self.details[i]
             value = physical(extract(window, s, d), s, d, &record.raw)
             record.stamp.time_us = time_us
-            record.stamp.state = self._state(d, record.raw, value)
+            record.stamp.state = self._state(s, d, record.raw, value)
             if record.stamp.state == GOOD:
                 record.value = value
 
@@ -654,7 +639,7 @@ cdef class Kernel:
             sink.frame[row] = frame
             sink.slot[row] = base + s.slot
             sink.value[row] = physical(extract(window, s, d), s, d, &sink.raw[row])
-            sink.state[row] = <uint8_t> self._state(d, sink.raw[row], sink.value[row])
+            sink.state[row] = <uint8_t> self._state(s, d, sink.raw[row], sink.value[row])
             row += 1
         sink.count = row
 
@@ -680,7 +665,7 @@ cdef class Kernel:
             with nogil:
                 reason = self._frames(
                     <const Frame*> view.buf, &at, stop, records, <int64_t*> counts.view.buf,
-                    counts.view.len // 8 // self.n_channels, sink, &target,
+                    counts.view.len // 8 // max(self.n_channels, 1), sink, &target,
                 )
         finally:
             PyBuffer_Release(&view)
@@ -693,8 +678,8 @@ cdef class Kernel:
     ) noexcept nogil:
         """Block by block: first every frame's target, then the frames, sorted by what their targets are like.
 
-        A block's frames may be decoded in any order that keeps those of one target in theirs, as long as they
-        go into the table of latest values. So the plain ones are done by their number of signals: the processor
+        A block's frames may be decoded in any order that keeps those of one target in theirs, as long as
+        they go into the table of latest values. So the plain ones are done by number of signals: the processor
         then guesses right how often the loop over the signals runs, which is half of what a frame costs.
         Rows of events stay in the order of the frames.
         """
@@ -718,7 +703,8 @@ cdef class Kernel:
                     count = counts + f.channel * columns
                     count[RECEIVED] += 1
                     count[self._apply(
-                        self.block_targets[n - at[0]], f.data, f.length, f.time_us, <int32_t> n, NULL, sink
+                        self.block_targets[n - at[0]], f.id, f.data, f.length, f.time_us, <int32_t> n,
+                        NULL, sink,
                     )] += 1
                 at[0] = end
                 continue
@@ -739,7 +725,8 @@ cdef class Kernel:
                 count = counts + f.channel * columns
                 count[RECEIVED] += 1
                 count[self._apply(
-                    self.block_targets[self.block_order[i]], f.data, f.length, f.time_us, <int32_t> n, latest, sink
+                    self.block_targets[self.block_order[i]], f.id, f.data, f.length, f.time_us, <int32_t> n,
+                    latest, sink,
                 )] += 1
             at[0] = end
         return reason
@@ -811,8 +798,8 @@ cdef class Kernel:
         return DONE
 
     def _run_message(
-        self, int target, const uint8_t[::1] data not None, int64_t time_us, int32_t frame, Buffer latest,
-        Sink sink,
+        self, int target, uint32_t frame_id, const uint8_t[::1] data not None, int64_t time_us,
+        int32_t frame, Buffer latest, Sink sink,
     ):
         """Decode one reassembled message; the column of the counts that it belongs to."""
         cdef Record* records = NULL
@@ -821,7 +808,9 @@ cdef class Kernel:
         elif sink.room - sink.count < self.most:
             sink.make_room(2 * sink.room + self.most)
         self._pad(data, self.targets[target].window)
-        return self._apply(target, self.padded, <int> data.shape[0], time_us, frame, records, sink)
+        return self._apply(
+            target, frame_id, self.padded, <int> data.shape[0], time_us, frame, records, sink
+        )
 
     @cython.final
     cdef void _pad(self, const uint8_t[::1] data, int window):

@@ -60,9 +60,9 @@ FINITE = 128  # its number may be beyond all doubles
 # What Python object cantools makes of it.
 GIVES_RAW, GIVES_INT, GIVES_FLOAT, GIVES_EXACT = range(4)
 # What of a message is not plain.
-FALLBACK, MUXED, ODD, PROTECTED, REVERSED = 1, 2, 4, 8, 16
+FALLBACK, MUXED, ODD, PROTECTED, REVERSED, SCATTERED = 1, 2, 4, 8, 16, 32  # SCATTERED: slots with gaps
 
-Ranges = Mapping[str, Sequence[tuple[int, int, int]]]  # by signal: raw from, raw to, state
+Ranges = Mapping[str, Sequence[tuple[float, float, int]]]  # by signal: raw from, raw to, state
 
 
 class Compiled(NamedTuple):
@@ -170,6 +170,9 @@ class _Message:
         flags = MUXED if selectors or refused else 0
         flags |= ODD if any(row.kind or row.ranges for row in used) else 0
         flags |= REVERSED if self.window > 8 and any(row.byte >= self.window for row in used) else 0
+        flags |= (
+            SCATTERED if any(r.slot != n for n, r in enumerate(tables.signals[first : first + count])) else 0
+        )
         return Compiled(root, first, count, message.length, self.window, flags)
 
     def _group(self, parent: str, tree: Sequence[Any]) -> int:
@@ -200,7 +203,8 @@ class _Message:
     def _add_signal(self, name: str) -> None:
         signal, tables = self.by_name[name], self.tables
         tables.signals.append(self.rows[name]._replace(first_range=len(tables.ranges)))
-        tables.ranges += self.ranges.get(name, ())
+        for low, high, state in self.ranges.get(name, ()):
+            tables.ranges.append((_raw_bits(signal, low), _raw_bits(signal, high), state))
         tables.names.append(name)
         choices = signal.conversion.choices
         tables.choices.append({k: str(v) for k, v in choices.items()} if choices else None)
@@ -267,6 +271,14 @@ class _Message:
             tables.selectors.append((len(tables.keys), len(raws), signal, 1, len(tables.pages)))
             tables.keys += raws
             tables.pages += [pages[raw] for raw in raws]
+
+
+def _raw_bits(signal: DbSignal, number: float) -> int:
+    """A raw value as the kernel holds it: the bits of a double, or an integer of 64 bits."""
+    if signal.is_float:
+        return int(np.float64(number).view(np.int64))
+    low = int(number) & 0xFFFFFFFFFFFFFFFF
+    return low - (1 << 64) if low >> 63 else low
 
 
 def _end(signal: DbSignal) -> int:

@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cantools
 import numpy as np
 from cantools.database import Database
 from cantools.database import Message as DbMessage
@@ -38,9 +39,8 @@ from cantools.database.utils import start_bit
 
 from edge.can.decoder import Counts, Decoder, LatestTable
 from edge.can.frames import EXTENDED, FRAME
-from edge.errors import DatabaseError, DecodeError
-from edge.signals.databases import load_database
-from edge.signals.validity import GOOD
+from edge.errors import DecodeError
+from edge.signals.validity import ERROR, GOOD, NOT_AVAILABLE
 
 SUFFIXES = (".dbc", ".kcd", ".sym", ".arxml")
 MODES = tuple((c, s, t) for c in (True, False) for s in (True, False) for t in (True, False))
@@ -70,12 +70,19 @@ def databases(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
 
 
+def load(path: Path) -> Database | None:
+    """The database in a file, as cantools reads it; None where it can't, or where it is of diagnostics."""
+    try:
+        database = cantools.database.load_file(str(path), strict=False)
+    except Exception:  # cantools and its parsers raise almost anything on a broken file
+        return None
+    return database if isinstance(database, Database) else None
+
+
 def parts_of(path: Path) -> list[tuple[Path, int]]:
     """The units of work in one file; none where it does not load."""
-    try:
-        return [(path, first) for first in range(0, len(load_database(path).messages), PART)]
-    except DatabaseError:
-        return []
+    database = load(path)
+    return [(path, first) for first in range(0, len(database.messages) if database else 0, PART)]
 
 
 _loaded: dict[Path, Database] = {}
@@ -85,7 +92,9 @@ def check_part(path: Path, first: int, payloads: int, seed: int, root: Path) -> 
     """Check some messages of a file, from the first on."""
     if path not in _loaded:
         _loaded.clear()
-        _loaded[path] = load_database(path)
+        database = load(path)
+        assert database is not None
+        _loaded[path] = database
     result = Result(str(path.relative_to(root)), first, payloads, seed)
     for message in _loaded[path].messages[first : first + PART]:
         Check(message, random.Random(f"{seed} {result.file} {message.name}"), payloads, result).run()
@@ -190,7 +199,12 @@ class Check:
         if counts.total()["decoded"] != decoded:
             self._differ(f"{counts.total()['decoded']} frames decoded, not {decoded}")
         rows = np.array(expected, [("frame", "i4"), ("slot", "i4"), ("raw", "i8"), ("value", "f8")])
-        states = np.where(np.isfinite(rows["value"]), GOOD, 4)
+        states = np.where(np.isfinite(rows["value"]), GOOD, ERROR)
+        if message.protocol == "j1939" and message.is_extended_frame:
+            signals = [self.signals[decoder.slots[slot].signal] for slot in rows["slot"]]
+            states = np.array(
+                [j1939_state(s, r) for s, r in zip(signals, rows["raw"].tolist(), strict=True)], "i4"
+            )
         for name, ours in zip(events._fields, events, strict=True):
             theirs = states if name == "state" else rows[name]
             if len(ours) != len(theirs) or not _equal(np.asarray(ours), np.asarray(theirs)):
@@ -294,6 +308,17 @@ def int64(raw: float) -> int:
         return int(struct.unpack("<q", struct.pack("<d", raw))[0])
     low = raw & (1 << 64) - 1
     return low - (1 << 64) if low >> 63 else low
+
+
+def j1939_state(signal: DbSignal, raw: int) -> int:
+    """What SAE J1939-71 says of a raw value: the table of its transmitted signal ranges."""
+    if signal.is_float or signal.is_signed or signal.length < 2:
+        return GOOD
+    if signal.length < 8:
+        left = (1 << signal.length) - 1 - raw
+        return NOT_AVAILABLE if left == 0 else ERROR if left == 1 else GOOD
+    top = (raw & (1 << signal.length) - 1) >> (signal.length - 8)
+    return NOT_AVAILABLE if top == 0xFF else ERROR if top > 0xFA else GOOD
 
 
 def number(value: float) -> float:
