@@ -540,6 +540,7 @@ def test_what_j1939_itself_defines(j1939_log: str, capsys: pytest.CaptureFixture
     assert claim["signals"]["Function"] == 0x4B
     assert [line["id"] & 0xFF for line in (here, there)] == [0x0B, 0x21]
     assert here["message"] == there["message"] == "CCVS1"
+    assert here["signals"] == {"WheelBasedVehicleSpeed": None}
     assert (one["message"], one["signals"]["AmberWarningLamp"], one["signals"]["DtcCount"]) == ("DM1", 1, 1)
     assert one["signals"]["AmberWarningLampFlash"] is None
     assert {k: one["signals"][f"Dtc1.{k}"] for k in ("Spn", "Fmi")} == {"Spn": 0x1234, "Fmi": 3}
@@ -554,6 +555,26 @@ def test_what_j1939_itself_defines(j1939_log: str, capsys: pytest.CaptureFixture
     assert [row[5] for row in rows if row[4] == "AmberWarningLamp"] == ["1", "not available"]
     assert run_command(["decode", j1939_log, "--dbc", VEHICLE, "--signals", "DM1.*"]) == 1
     assert "no database has such a signal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fmt", ["csv", "jsonl", "parquet"])
+def test_what_is_not_available_or_in_error(tmp_path: Path, fmt: str) -> None:
+    """Raw 0xFFFF, 0xFE00, and the highest number there is."""
+    log, out = tmp_path / "log", tmp_path / "out"
+    raws = ("FFFF", "00FE", "FFFA")
+    log.write_text(
+        "".join(f"({n + 1}.000000) can0 18FEF10B#FF{raw}FFFFFFFFFF\n" for n, raw in enumerate(raws))
+    )
+    options = ["--signals", "WheelBasedVehicleSpeed", "--format", fmt, "-o", str(out)]
+    assert run_command(["decode", str(log), "--dbc", VEHICLE, "--j1939", *options]) == 0
+    values = [row[5] for row in rows_of(out.read_bytes(), fmt)]
+    highest = 0xFAFF / 256
+    wanted: dict[str, list[Any]] = {
+        "jsonl": [None, None, highest],
+        "csv": ["not available", "error", str(highest)],
+        "parquet": ["not available", "error", highest],
+    }
+    assert values == wanted[fmt]
 
 
 def test_who_sits_where(j1939_log: str, capsys: pytest.CaptureFixture[str]) -> None:
