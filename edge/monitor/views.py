@@ -1,0 +1,542 @@
+"""Pictures into lines: one function per view, each filling a page. Nothing here reads a clock or a key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.can.decoder import COUNTS, REFUSALS, Slot
+from edge.monitor.bus import BatteryPicture, BusPicture, Label
+from edge.monitor.feeds import FeedPicture, SourcePicture
+from edge.monitor.page import LEVELS, Column, Page, Span, bar
+from edge.monitor.search import IntArray, Listing, found
+from edge.monitor.traffic import EXTENDED_KEY
+from edge.signals.validity import GOOD, NAMES, NEVER
+
+MAX_DECIMALS = 4
+VALIDITY_STYLES = {NEVER: "dim", GOOD: ""}  # any other is "warn"
+LATE = 1.5  # a period this many times the map's is worth a look
+LEAST_SPAN_V, LEAST_SPAN_SOC = 0.020, 0.02  # of a cell map's scale, so that noise looks like noise
+UNITS = {"percent": "%", "Celsius": "°C", "degC": "°C"}
+
+
+@dataclass
+class BusState:
+    """What keys have made of the views of a bus."""
+
+    view: int = 0
+    paused: bool = False
+    help: bool = False
+    heard_only: bool = True
+    by_soc: bool = False  # the cell map shows state of charge instead of voltage
+    messages: Listing = field(default_factory=lambda: Listing(("id", "name", "rate", "age"), here=0))
+    signals: Listing = field(default_factory=lambda: Listing(("order", "name", "age", "validity"), here=0))
+    scroll: Listing = field(default_factory=lambda: Listing(("order",)))  # of the views that are no table
+
+    def listing(self) -> Listing:
+        """The list of the view that is shown."""
+        return {"Messages": self.messages, "Signals": self.signals}.get(VIEWS[self.view][0], self.scroll)
+
+
+# Numbers and times
+
+
+def seconds(value: float) -> str:
+    """A time span as people read it: 0.12 s, 12.3 s, 4 min, 3 h, 5 d."""
+    if not math.isfinite(value):
+        return "—"
+    for least, size, unit in ((172_800, 86_400, "d"), (7200, 3600, "h"), (120, 60, "min")):
+        if value >= least:
+            return f"{value / size:.0f} {unit}"
+    return f"{value:.1f} s" if value >= 10 else f"{value:.2f} s"
+
+
+def clock_text(value: float) -> str:
+    """A place in a log: 1:02:03 or 02:03.4."""
+    whole = int(value)
+    if whole >= 3600:
+        return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+    return f"{whole // 60:02}:{value % 60:04.1f}"
+
+
+def decimals(scale: float) -> int:
+    """How many decimals a value with this step needs, at most MAX_DECIMALS."""
+    text = f"{abs(scale):.{MAX_DECIMALS}f}".rstrip("0").partition(".")[2]
+    return len(text)
+
+
+def value_text(slot: Slot, raw: int, value: float) -> str:
+    """A signal's value: its choice as text, else with as many decimals as its step has."""
+    if not slot.is_float and raw in slot.choices:
+        return slot.choices[raw]
+    return number(value, f".{decimals(slot.scale)}f" if not slot.is_float else ".6g")
+
+
+def number(value: float, form: str, unit: str = "") -> str:
+    """A number with its unit; a dash where it is not known."""
+    if not math.isfinite(value):
+        return "—"
+    text = format(value, form) if abs(value) < 1e12 else f"{value:.6g}"
+    return f"{text} {unit}" if unit else text
+
+
+def unit_text(unit: str) -> str:
+    return UNITS.get(unit, unit)
+
+
+# The frame of every page
+
+
+def title(page: Page, names: Sequence[str], view: int, left: str, right: Span) -> None:
+    """The two lines at the top: what is watched, and which views there are."""
+    right = (f" {page.fit(right[0], page.width - 12)} ", right[1])
+    left = page.fit(f" Ayaz  {left}", page.width - len(right[0]))
+    page.add((left, "head"), " " * (page.width - len(left) - len(right[0])), right)
+    spans: list[Span | str] = [" "]
+    for n, name in enumerate(names):
+        spans += [(f" {n + 1} {name} ", "bar" if n == view else ""), " "]
+    page.add(*spans)
+
+
+def footer(page: Page, keys: Sequence[tuple[str, str]]) -> None:
+    """The line at the bottom: which keys there are; those that have no room are left to `?`."""
+    spans: list[Span | str] = [" "]
+    room = page.width - 1
+    for key, what in keys:
+        room -= len(key) + len(what) + 3
+        if room < 0:
+            break
+        spans += [(key, "head"), (f" {what}  ", "dim")]
+    page.add(*spans)
+
+
+def bus_page(
+    picture: BusPicture, feed: FeedPicture, state: BusState, width: int, height: int, ascii_only: bool
+) -> Page:
+    """The whole screen of one bus."""
+    page = Page(width, height, ascii_only)
+    names = [name for name, _ in VIEWS]
+    title(page, names, state.view, feed.label, _progress(feed, state.paused))
+    page.add()
+    body = Page(width, max(height - 4 - bool(feed.trouble), 0), ascii_only)
+    if state.help:
+        _help(body)
+    else:
+        VIEWS[state.view][1](body, picture, feed, state)
+    body.fill()
+    page.lines += body.lines
+    if feed.trouble:
+        page.add((f" ! {feed.trouble}", "bad"))
+    listing = state.listing()
+    if listing.editing:
+        page.add(
+            (" find: ", "head"), listing.query, ("█", "dim"), ("   Enter keeps it, Esc clears it", "dim")
+        )
+    else:
+        footer(page, _keys(feed, state))
+    return page
+
+
+def _progress(feed: FeedPicture, paused: bool) -> Span:
+    if feed.live:
+        return ("PAUSED, the bus goes on", "warn") if paused else ("▶ live", "good")
+    place = clock_text(feed.elapsed_s)
+    if feed.finished:
+        return f"{place}  end of the log", "note"
+    if feed.paused:
+        return f"{place}  PAUSED", "warn"
+    return f"{place}  ▶ {'to the end' if feed.hurrying else f'{feed.speed:g}×'}", "good"
+
+
+def _keys(feed: FeedPicture, state: BusState) -> list[tuple[str, str]]:
+    keys = [("q", "quit"), ("?", "help"), ("1-5", "view")]
+    name = VIEWS[state.view][0]
+    if name in ("Messages", "Signals"):
+        keys += [("/", "find"), ("s", "sort")]
+    if name == "Signals":
+        keys.append(("a", "all" if state.heard_only else "heard only"))
+    if name == "Battery":
+        keys.append(("v", "voltage" if state.by_soc else "charge"))
+    keys.append(("p", "go on" if state.paused or feed.paused else "pause"))
+    return keys if feed.live else [*keys, ("+ -", "pace"), ("→", "10 s"), ("e", "end")]
+
+
+def _help(page: Page) -> None:
+    rows = (
+        ("1 to 5, Tab", "the views"),
+        ("arrows, Page Up, Page Down, Home, End", "scroll"),
+        ("/", "find as you type, each word anywhere; Enter keeps it, Esc clears it"),
+        ("s", "sort by the next column"),
+        ("a", "Signals: also those that were never heard"),
+        ("v", "Battery: cells by voltage, or by state of charge"),
+        ("p", "pause; a live bus is followed on in the background"),
+        ("+ and -", "a log's pace, twice and half"),
+        ("→ or >", "ten seconds on in a log"),
+        ("e", "to the end of a log, as fast as it can be read"),
+        ("q, Ctrl-C", "quit"),
+    )
+    for keys, what in rows:
+        page.add(" ", (page.cell(keys, 38), "head"), what)
+    page.add()
+    page.add((" It only listens: nothing is ever sent on the bus.", "dim"))
+
+
+# Overview
+
+
+def overview(page: Page, picture: BusPicture, feed: FeedPicture, state: BusState) -> None:
+    """Each channel: state, rate, load; what became of its frames; complaints."""
+    whole = Page(page.width, 10_000, page.ascii_only)
+    for n, channel in enumerate(picture.channels):
+        source = feed.sources[n] if feed.sources else None
+        _channel(whole, channel.name, channel.bitrate, picture, n, source)
+    if picture.traffic.others:
+        whole.add((f" {picture.traffic.others:,} frames of identifiers beyond what is listed", "warn"))
+    if feed.strangers:
+        whole.add((f" {feed.strangers:,} frames of channels that nobody named", "warn"))
+    _scrolled(page, whole, state.scroll)
+
+
+def _channel(
+    page: Page, name: str, bitrate: int, picture: BusPicture, n: int, source: SourcePicture | None
+) -> None:
+    counts, load = picture.counts[n], float(picture.traffic.load[n])
+    state = source.state if source else "log"
+    style = "good" if state in ("up", "log", "error-active") else "bad"
+    wide = max(min(page.width - 68, 30), 8)
+    page.add(
+        " ", (page.cell(name, 12), "head"), (page.cell(state, 14), style),
+        page.cell(f"{picture.traffic.frames_s[n]:,.0f} frames/s", 16, right=True),
+        f"   load {load * 100:5.1f} %  ", (bar(load, wide), "warn" if load > 0.8 else "note"),
+        (f"  {bitrate / 1000:g} kbit/s", "dim"),
+    )  # fmt: skip
+    figures: list[Span | str] = [f"   received {counts['received']:,}   decoded {counts['decoded']:,}"]
+    for what in ("unknown", "refused", "error_frames"):
+        figures.append((f"   {what.replace('_', ' ')} {counts[what]:,}", "warn" if counts[what] else "dim"))
+    page.add(*figures)
+    extra = {k: v for k in COUNTS if k in REFUSALS and (v := counts[k])}
+    extra |= {k: v for k, v in (source.losses if source else {}).items() if v}
+    if extra:
+        text = "   ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in extra.items())
+        page.add((f"   {text}", "bad"))
+    for complaint in source.complaints if source else ():
+        page.add((f"   ! {complaint}", "bad"))
+    page.add()
+
+
+def _scrolled(page: Page, whole: Page, listing: Listing) -> None:
+    """The part of a longer page that is scrolled to."""
+    first, last = listing.window(len(whole.lines), page.left)
+    page.lines += whole.lines[first:last]
+
+
+# Messages
+
+MESSAGE_COLUMNS = (
+    Column("bus", 9), Column("id", 8, right=True), Column("name", 0), Column("from", 4, right=True, from_width=90),
+    Column("count", 10, right=True), Column("rate /s", 7, right=True),
+    Column("period ms", 9, right=True), Column("map ms", 6, right=True), Column("age", 7, right=True),
+)  # fmt: skip
+
+
+def messages(page: Page, picture: BusPicture, feed: FeedPicture, state: BusState) -> None:
+    """Each identifier that was heard."""
+    table, listing = picture.messages, state.messages
+    order = _message_order(picture, listing)
+    columns = (
+        MESSAGE_COLUMNS if page.width >= 84 else tuple(c for c in MESSAGE_COLUMNS if c.title != "map ms")
+    )
+    first, last = listing.window(len(order), page.left - 3)
+    page.head(columns, {"rate": "rate /s"}.get(listing.sorted_by, listing.sorted_by))
+    for place, row in enumerate(order[first:last].tolist(), first):
+        label = table.labels[int(table.rows["label"][row])]
+        cells = _message_cells(picture, row, label)
+        here = place == listing.here
+        if here:
+            cells = [cell if isinstance(cell, str) else cell[0] for cell in cells]
+        shown = [c for c, k in zip(cells, MESSAGE_COLUMNS, strict=True) if k in columns]
+        page.row(columns, shown, "here" if here else "")
+    while page.left > 2:
+        page.add()
+    page.add((f" {_about_message(picture, order, listing)}", "note"))
+    _found_line(page, len(order), len(table.rows), "identifiers", first, last, listing.query)
+
+
+def _message_order(picture: BusPicture, listing: Listing) -> IntArray:
+    table = picture.messages
+    labels = table.rows["label"]
+    order = found([table.words[n] for n in labels.tolist()], listing.query)
+    if listing.sorted_by == "name":
+        names = [table.labels[n].name for n in labels[order].tolist()]
+        order = order[sorted(range(len(order)), key=lambda n: (names[n] == "", names[n].lower()))]
+    elif listing.sorted_by == "rate":
+        order = order[np.argsort(-table.rate[order], kind="stable")]
+    elif listing.sorted_by == "age":
+        order = order[np.argsort(table.rows["last_us"][order], kind="stable")]
+    return order
+
+
+def _message_cells(picture: BusPicture, row: int, label: Label) -> list[Span | str]:
+    line = picture.messages.rows[row]
+    key = int(line["key"])
+    age_s = (picture.now_us - int(line["last_us"])) / 1e6
+    period_ms = float(line["period_us"]) / 1000
+    late = bool(label.period_ms) and max(period_ms, age_s * 1000) > LATE * label.period_ms + 100
+    frame_id = f"{key & 0x1FFFFFFF:08X}" if key & EXTENDED_KEY else f"{key & 0x7FF:03X}"
+    return [
+        picture.channels[key >> 40].name,
+        frame_id,
+        label.name or ("unknown", "warn"),
+        "" if label.source is None else f"{label.source:02X}",
+        f"{int(line['count']):,}",
+        f"{float(picture.messages.rate[row]):.1f}",
+        number(period_ms, ".0f" if period_ms >= 100 else ".1f"),
+        f"{label.period_ms}" if label.period_ms else ("—", "dim"),
+        (seconds(age_s), "warn" if late else ""),
+    ]
+
+
+def _about_message(picture: BusPicture, order: IntArray, listing: Listing) -> str:
+    """What has no room in the chosen row."""
+    if not 0 <= listing.here < len(order):
+        return ""
+    row = picture.messages.rows[order[listing.here]]
+    label = picture.messages.labels[int(row["label"])]
+    parts = [
+        picture.channels[int(row["key"]) >> 40].name,
+        label.name or "unknown: the database has no such message",
+    ]
+    if label.source is not None:
+        parts.append(f"from source address {label.source} (0x{label.source:02X})")
+    return "  ".join(parts)
+
+
+def _found_line(
+    page: Page, shown: int, total: int, what: str, first: int, last: int, query: str, more: str = ""
+) -> None:
+    where = f"{first + 1} to {last} of " if last - first < shown else ""
+    text = f" {where}{shown:,} {what}"
+    if query:
+        text = (
+            f" {where}{shown:,} of {total:,} {what} with “{query}”"
+            if not page.ascii_only
+            else (f' {where}{shown:,} of {total:,} {what} with "{query}"')
+        )
+    page.add((f"{text}{more}", "dim"))
+
+
+# Signals
+
+SIGNAL_COLUMNS = (
+    Column("signal", 0), Column("value", 14, right=True), Column("unit", 5),
+    Column("age", 7, right=True), Column("validity", 13), Column("message", 20, from_width=130),
+    Column("path", 0, from_width=100),
+)  # fmt: skip
+
+
+def signals(page: Page, picture: BusPicture, feed: FeedPicture, state: BusState) -> None:
+    """Each signal; below the list, what the chosen row has no room for."""
+    table, listing = picture.signals, state.signals
+    order = found(table.words, listing.query)
+    heard = order[table.validity[order] != NEVER]
+    hidden = len(order) - len(heard)
+    order = _signal_order(picture, heard if state.heard_only else order, listing)
+    first, last = listing.window(len(order), page.left - 3)
+    page.head(SIGNAL_COLUMNS, {"name": "signal"}.get(listing.sorted_by, listing.sorted_by))
+    for place, n in enumerate(order[first:last].tolist(), first):
+        _signal_row(page, picture, n, place == listing.here)
+    while page.left > 2:
+        page.add()
+    page.add((f" {_about_signal(picture, order, listing)}", "note"))
+    more = f", {hidden:,} never heard (a)" if hidden and state.heard_only else ""
+    _found_line(page, len(order), len(table.words), "signals", first, last, listing.query, more)
+
+
+def _signal_order(picture: BusPicture, order: IntArray, listing: Listing) -> IntArray:
+    table = picture.signals
+    if listing.sorted_by == "name":
+        names = [table.slots[n].signal.lower() for n in order.tolist()]
+        return order[sorted(range(len(order)), key=names.__getitem__)]
+    if listing.sorted_by == "age":
+        return order[np.argsort(table.time_us[order], kind="stable")]
+    if listing.sorted_by == "validity":
+        return order[np.argsort(table.validity[order] == GOOD, kind="stable")]
+    return order
+
+
+def _signal_row(page: Page, picture: BusPicture, n: int, here: bool) -> None:
+    table = picture.signals
+    slot, state = table.slots[n], int(table.validity[n])
+    style = VALIDITY_STYLES.get(state, "warn")
+    value = "" if state == NEVER else value_text(slot, int(table.raw[n]), float(table.value[n]))
+    age = "" if state == NEVER else seconds((picture.now_us - int(table.time_us[n])) / 1e6)
+    valid: Span = (NAMES[state], "good" if state == GOOD else style)
+    path = page.fit_end(short_path(table.paths[n]), page.width // 3)
+    cells: list[Span | str] = [
+        slot.signal, (value, style or "head"), unit_text(slot.unit), age, valid, (slot.message, "dim"), (path, "dim"),
+    ]  # fmt: skip
+    if here:  # one colour for the whole row
+        cells = [cell if isinstance(cell, str) else cell[0] for cell in cells]
+    page.row(SIGNAL_COLUMNS, cells, "here" if here else style)
+
+
+def _about_signal(picture: BusPicture, order: IntArray, listing: Listing) -> str:
+    """What has no room in the chosen row."""
+    if not 0 <= listing.here < len(order):
+        return ""
+    n = int(order[listing.here])
+    slot, raw = picture.signals.slots[n], int(picture.signals.raw[n])
+    heard = picture.signals.validity[n] != NEVER
+    parts = [f"{picture.channels[slot.channel].name} {slot.message}.{slot.signal}"]
+    parts += [f"raw {raw}"] if heard and not slot.is_float else []
+    parts += [picture.signals.paths[n]] if picture.signals.paths[n] else []
+    return "   ".join(parts)
+
+
+def short_path(path: str) -> str:
+    """A VSS path without its first branch, which all share."""
+    return path.removeprefix("Vehicle.")
+
+
+# Battery
+
+
+def battery(page: Page, picture: BusPicture, feed: FeedPicture, state: BusState) -> None:
+    """The pack's estimate beside the BMS's, its extremes, and a map of every cell."""
+    pack = picture.battery
+    if pack is None:
+        page.add((" No battery here: the signal map of a configuration (-c) names its cells.", "dim"))
+        return
+    whole = Page(page.width, 10_000, page.ascii_only)
+    _pack(whole, pack)
+    _extremes(whole, pack)
+    whole.add()
+    values, least, name, unit, scale = (
+        (pack.cell_soc, LEAST_SPAN_SOC, "state of charge", "%", 100.0)
+        if state.by_soc
+        else (pack.cell_v, LEAST_SPAN_V, "voltage", "V", 1.0)
+    )
+    low, high = span(values, least)
+    digits = ".1f" if state.by_soc else ".3f"
+    whole.add(
+        (f" cells by {name}   ", "head"),
+        f"{LEVELS[0]} {number(low * scale, digits, unit)}   {LEVELS[-1]} {number(high * scale, digits, unit)}",
+        ("   · not heard or stale", "dim"),
+    )
+    cell_map(whole, pack, values, low, high)
+    _scrolled(page, whole, state.scroll)
+
+
+def _pack(page: Page, pack: BatteryPicture) -> None:
+    wide = max(min(page.width - 46, 40), 10)
+    soc = number(pack.soc * 100, "5.1f")
+    band = f" ± {pack.soc_sd * 100:.1f} %" if math.isfinite(pack.soc_sd) else " %"
+    filled = bar(pack.soc if math.isfinite(pack.soc) else 0.0, wide)
+    page.add(" ", ("state of charge  ", "head"), (page.cell(f"{soc}{band}", 18), "good"), (filled, "good"))
+    shown = pack.bms_soc_pct
+    filled = bar(shown / 100 if math.isfinite(shown) else 0.0, wide)
+    page.add(" ", ("BMS shows        ", "dim"), page.cell(number(shown, "5.1f", "%"), 18), (filled, "dim"))
+    power = pack.voltage_v * pack.current_a / 1000
+    flow = (
+        ""
+        if not math.isfinite(power)
+        else "discharging"
+        if power > 0.05
+        else "charging"
+        if power < -0.05
+        else "idle"
+    )
+    page.add(
+        " ", ("pack             ", "dim"),
+        f"{number(pack.voltage_v, '.1f', 'V')}   {number(pack.current_a, '.1f', 'A')}   ",
+        f"{number(power, '.1f', 'kW')}   ", (flow, "dim"),
+    )  # fmt: skip
+    if len(pack.string_soc) > 1:
+        parts = [
+            f"{s}: {number(v * 100, '.1f', '%')}"
+            for s, v in zip(np.unique(pack.string).tolist(), pack.string_soc.tolist(), strict=True)
+        ]
+        page.add(" ", ("strings          ", "dim"), "   ".join(parts))
+
+
+def _extremes(page: Page, pack: BatteryPicture) -> None:
+    def place(n: int) -> str:
+        return f"string {int(pack.string[n])} cell {int(pack.index[n])}"
+
+    if np.isfinite(pack.cell_v).any():
+        low, high = int(np.nanargmin(pack.cell_v)), int(np.nanargmax(pack.cell_v))
+        spread_mv = (pack.cell_v[high] - pack.cell_v[low]) * 1000
+        page.add(
+            " ", ("cells            ", "dim"), (f"{pack.cell_v[low]:.3f} V", "low"), f" {place(low)}   ",
+            (f"{pack.cell_v[high]:.3f} V", "high"), f" {place(high)}   spread {spread_mv:.0f} mV",
+        )  # fmt: skip
+    if pack.weakest is not None:
+        charge = number(float(pack.cell_soc[pack.weakest]) * 100, ".1f", "%")
+        page.add(" ", ("empty first      ", "dim"), f"{charge} {place(pack.weakest)}")
+    temps = pack.temp_degc
+    if np.isfinite(temps).any():
+        low, high = int(np.nanargmin(temps)), int(np.nanargmax(temps))
+        page.add(
+            " ", ("temperature      ", "dim"), (f"{temps[low]:.1f} °C", "low"),
+            f" string {int(pack.temp_string[low])} sensor {int(pack.temp_index[low])}   ",
+            (f"{temps[high]:.1f} °C", "high"),
+            f" string {int(pack.temp_string[high])} sensor {int(pack.temp_index[high])}   mean {np.nanmean(temps):.1f} °C",
+        )  # fmt: skip
+
+
+def span(values: npt.NDArray[np.float64], least: float) -> tuple[float, float]:
+    """The scale of a map: from the lowest to the highest value, at least so wide; NaN where there is none."""
+    if not np.isfinite(values).any():
+        return math.nan, math.nan
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    grow = max(least - (high - low), 0.0) / 2
+    return low - grow, high + grow
+
+
+def cell_map(
+    page: Page, pack: BatteryPicture, values: npt.NDArray[np.float64], low: float, high: float
+) -> None:
+    """One sign per cell, a string after the other; the lowest and highest cell stand out."""
+    known = np.isfinite(values)
+    extremes = {int(np.nanargmin(values)): "low", int(np.nanargmax(values)): "high"} if known.any() else {}
+    level = np.zeros(len(values), dtype=np.int64)
+    level[known] = np.round((values[known] - low) / (high - low) * (len(LEVELS) - 1)).astype(np.int64)
+    per_line = max((page.width - 12) // 11 * 10, 10)
+    for string in np.unique(pack.string).tolist():
+        mine = np.flatnonzero(pack.string == string)
+        for begin in range(0, len(mine), per_line):
+            part = mine[begin : begin + per_line].tolist()
+            name = f"string {string}" if not begin else ""
+            spans: list[Span | str] = [f" {page.cell(name, 9)}", (f"{int(pack.index[part[0]]):>4} ", "dim")]
+            for place, n in enumerate(part):
+                gap = " " if place and place % 10 == 0 else ""
+                sign = LEVELS[level[n]] if known[n] else "·"
+                spans += [gap, (sign, extremes.get(n, "" if known[n] else "dim"))]
+            page.add(*_joined(spans))
+
+
+def _joined(spans: Sequence[Span | str]) -> list[Span]:
+    """Neighbours of one style as one span: fewer escapes on a slow line."""
+    out: list[Span] = []
+    for span_ in spans:
+        text, style = (span_, "") if isinstance(span_, str) else span_
+        if not text:
+            continue
+        if out and out[-1][1] == style:
+            out[-1] = (out[-1][0] + text, style)
+        else:
+            out.append((text, style))
+    return out
+
+
+View = Callable[[Page, BusPicture, FeedPicture, BusState], None]
+VIEWS: tuple[tuple[str, View], ...] = (
+    ("Overview", overview),
+    ("Messages", messages),
+    ("Signals", signals),
+    ("Battery", battery),
+)
