@@ -196,9 +196,8 @@ class _Sampler:
         """Columns, times in ms, and raw values of what is to be sent at this tick."""
         time_us = latest.time_us[self.slots]
         value = latest.value[self.slots]
-        validity = np.where(
-            latest.seen[self.slots] == 0, NEVER, np.where(now_us - time_us > self.timeout_us, STALE, GOOD)
-        )
+        state = latest.state[self.slots]
+        validity = np.where(state != GOOD, state, np.where(now_us - time_us > self.timeout_us, STALE, GOOD))
         turned = np.flatnonzero(validity != self.validity)
         self.validity = validity
         due = (validity == GOOD) & (time_us > self.seen_us) & (now_us >= self.next_us)
@@ -283,28 +282,30 @@ class _Battery:
         """One step of every cell, with what has arrived since the last tick."""
         if not self.columns:
             return
-        if self.bms_soc is not None and latest.seen[self.bms_slot]:
+        if self.bms_soc is not None and latest.state[self.bms_slot] == GOOD:
             low, high = self.bms_soc.window or (0.0, 1.0)
             self.bms_fraction = low + latest.value[self.bms_slot] / 100 * (high - low)
         if self.estimator is None and not self._begin(latest):
             return
         assert self.estimator is not None
         current = latest.value[self.current_slots] * self.current_signs
-        known = (latest.seen[self.current_slots] != 0) & (
+        known = (latest.state[self.current_slots] == GOOD) & (
             now_us - latest.time_us[self.current_slots] <= self.current_timeouts_us
         )
         current = np.where(known, current, np.nan)
         if self.shared_current:
             current = np.repeat(current / len(self.strings), len(self.strings))
         time_us = latest.time_us[self.cell_slots]
-        fresh = (latest.seen[self.cell_slots] != 0) & (time_us > self.used_us)
+        fresh = (latest.state[self.cell_slots] == GOOD) & (time_us > self.used_us)
         voltage = np.where(fresh, latest.value[self.cell_slots], np.nan)
         self.used_us[fresh] = time_us[fresh]
         self.estimator.step(dt_s, current, voltage, self._temperatures(latest))
 
     def _begin(self, latest: LatestTable) -> bool:
         """Start the estimator once every cell has been heard."""
-        if not latest.seen[self.cell_slots].all() or not latest.seen[self.current_slots].all():
+        if not (latest.state[self.cell_slots] == GOOD).all():
+            return False
+        if not (latest.state[self.current_slots] == GOOD).all():
             return False
         soc, sd = self.setup.initial_soc, 0.05
         if soc is None and not math.isnan(self.bms_fraction):
@@ -332,7 +333,7 @@ class _Battery:
     def _temperatures(self, latest: LatestTable) -> FloatArray:
         if not len(self.temp_slots):
             return np.full(len(self.cell_slots), np.nan)
-        temp = np.where(latest.seen[self.temp_slots] != 0, latest.value[self.temp_slots], np.nan)
+        temp = np.where(latest.state[self.temp_slots] == GOOD, latest.value[self.temp_slots], np.nan)
         return temp[self.temp_of_cell]
 
     def sample(self, now_us: int) -> tuple[IntArray, IntArray]:

@@ -61,3 +61,7 @@ class BrokerError(AyazError):
 
 class StoreError(AyazError):
     """The depot's store cannot be opened, read or written."""
+
+
+class DecodeError(AyazError):
+    """The data of a frame can't be of its message: too short, or a multiplexer page that it has not."""

@@ -1,3 +1,58 @@
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-def decode(*arguments: Any) -> tuple[int, int]: ...
+import numpy.typing as npt
+
+from edge.can.frames import Frames
+
+class Buffer:
+    def __init__(self, array: npt.NDArray[Any]) -> None: ...
+
+class Sink:
+    def __init__(self, room: int) -> None: ...
+    def grow(self) -> None: ...
+    def add(self, frame: int, slot: int, raw: int, value: float, state: int) -> None: ...
+    def rows(self) -> list[npt.NDArray[Any]]: ...
+
+class Kernel:
+    def _load(
+        self,
+        tables: Mapping[str, npt.NDArray[Any]],
+        deepest: int,
+        most: int,
+        names: Sequence[str],
+        choices: Sequence[Mapping[int, str] | None],
+        conversions: Sequence[Any],
+        j1939_channels: npt.NDArray[Any],
+        crc: npt.NDArray[Any],
+    ) -> None: ...
+    def _set_targets(self, targets: npt.NDArray[Any]) -> None: ...
+    def _find_standard(self, channel: int, frame_id: int, target: int) -> None: ...
+    def _find_extended(self, channel: int, frame_id: int, target: int) -> None: ...
+    def _find_source(self, channel: int, pgn: int, source: int, target: int) -> None: ...
+    def _find_pgn(self, channel: int, pgn: int, target: int) -> None: ...
+    def _target_of(self, channel: int, frame_id: int) -> int: ...
+    def _lookup(self, channel: int, frame_id: int, extended: bool) -> int: ...
+    def _run(
+        self,
+        frames: Frames,
+        start: int,
+        stop: int,
+        latest: Buffer | None,
+        counts: Buffer,
+        sink: Sink | None,
+    ) -> tuple[int, int, int]: ...
+    def _run_message(
+        self, target: int, data: bytes, time_us: int, frame: int, latest: Buffer | None, sink: Sink | None
+    ) -> int: ...
+    def decode_message(
+        self,
+        frame_id: int,
+        data: bytes | bytearray | memoryview,
+        *,
+        channel: int = 0,
+        is_extended: bool | None = None,
+        decode_choices: bool = True,
+        scaling: bool = True,
+        allow_truncated: bool = False,
+    ) -> dict[str, int | float | str]: ...

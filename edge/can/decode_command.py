@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import click
 
-from edge.can.decoder import Counts, Decoded, Decoder
+from edge.can.decoder import Counts, Decoder
+from edge.can.frames import Frames
 from edge.can.logs import Log, open_log
 from edge.command import frame_progress, whole_file
 from edge.errors import LogError
@@ -23,6 +24,13 @@ from edge.signals.catalogue import load_database
 
 PARQUET_ROWS = 50_000
 COLUMNS = ("t", "channel", "id", "message", "signal", "value", "text")
+
+
+class Decoded(NamedTuple):
+    """One decoded frame, for people: its message and its signals by name."""
+
+    message: str
+    signals: dict[str, float | int | str]
 
 
 class _Writer(Protocol):
@@ -119,9 +127,23 @@ def decode_logs(
                 if number not in decoders:  # one per channel: transport sessions must not mix
                     decoders[number] = make()
                 frame["channel"] = 0
-                decoded = decoders[number].decode(frame, counts, raw_choices=raw_choices)
+                decoded = decode_frame(decoders[number], frame, counts, raw_choices)
                 t = int(frame["time_us"][0]) / 1e6
                 yield t, log.channels[number], int(frame["id"][0]), decoded, counts
+
+
+def decode_frame(decoder: Decoder, frame: Frames, counts: Counts, raw_choices: bool) -> list[Decoded]:
+    """What one frame (an array of length 1) holds; one that ends a J1939 transport gives that message too."""
+    results: list[Decoded] = []
+    events = decoder.events(frame, counts)
+    for slot, raw, value, state in zip(*(a.tolist() for a in events[1:]), strict=True):
+        known = decoder.slots[slot]
+        if not results or results[-1].message != known.message:
+            results.append(Decoded(known.message, {}))
+        shown = decoder.for_people(slot, raw, value, state, choices=not raw_choices)
+        if shown is not None:
+            results[-1].signals[known.signal] = shown
+    return results
 
 
 def make_decoder(dbcs: list[Path], j1939: bool) -> Decoder:

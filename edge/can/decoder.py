@@ -1,19 +1,23 @@
-"""The decoder: frames through tables compiled from cantools databases.
+"""The decoder: frames through tables compiled from cantools databases (edge/can/tables.py).
 
 A slot is one signal of one channel; every slot has a raw integer (a float's bits where the signal is a
-float), a value (raw * scale + offset, computed as cantools does), and the time of its frame.
+float), a value (raw * scale + offset, computed as Python does), a state and the time of its frame.
 
 A frame is decoded entirely or not at all. It is refused, and counted by reason, where it is shorter
 than its message, its checksum is wrong, its alive counter repeats, or its multiplexer has no such page.
-What tables can't hold (containers, signals over 64 bits, 16 bit floats) cantools decodes, counted.
+What tables can't hold (containers, signals over 64 bits) cantools decodes, counted as `fallback`.
 
-J1939 messages are found by PGN, whatever the priority and source address; those longer than 8 bytes
-come through `edge.can.j1939`.
+J1939 messages are found by PGN, whatever the priority. Each source address that sends one has slots of its
+own, up to MAX_SOURCES a message; `slots` grows when a new one is heard. The slots that a database names
+belong to the source address in the database's identifier or, where that is 0xFE (none), to the first
+that is heard, from then on. Messages longer than 8 bytes come through `edge.can.j1939`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,35 +25,46 @@ import numpy.typing as npt
 from cantools.database import Database
 from cantools.database import Message as DbMessage
 from cantools.database.can.signal import Signal as DbSignal
-from cantools.database.errors import DecodeError
 
-from edge.can import _decode
+from edge.can._decode import Buffer, Kernel, Sink
 from edge.can.frames import Frames
 from edge.can.j1939 import Reassembler
+from edge.can.tables import FALLBACK, PROTECTED, Compiled, TableError, Tables
+from edge.errors import DecodeError
 from edge.signals.catalogue import Catalogue, MessageRule
+from edge.signals.validity import ERROR, GOOD
 
 COUNTS = (
     "received", "decoded", "unknown", "too_short", "bad_checksum", "repeated_counter", "bad_mux",
-    "error_frames", "remote_frames", "fallback",
+    "not_decodable", "too_many_sources", "error_frames", "remote_frames", "transport", "fallback",
+    "messages", "messages_decoded", "messages_unknown", "messages_refused", "sessions_broken",
 )  # fmt: skip
-REFUSALS = ("too_short", "bad_checksum", "repeated_counter", "bad_mux")
+_COLUMN = {name: n for n, name in enumerate(COUNTS)}
+REFUSALS = COUNTS[3:9]
 CHECKSUM_NUMBERS = {"crc8-sae-j1850": 0, "xor": 1, "sum": 2}
-J1939_KEY = 1 << 40
+MAX_SOURCES = 32  # that one J1939 message may have
+NO_SOURCE = 0xFE  # SAE J1939-81: the null address; in a database's identifier, any source
+_REFUSE_SOURCE = -4  # the kernel's word for a source beyond MAX_SOURCES
+_DONE, _ASK_CANTOOLS, _NEW_SOURCE, _FULL = range(4)  # why the kernel stops
 
-MESSAGE = np.dtype(
+TARGET = np.dtype(
     [
         (n, "<i4")
-        for n in ("length", "first", "count", "counter", "checksum_at", "checksum", "muxes", "fallback")
+        for n in ("message", "base", "also", "group", "first", "count", "length", "window", "flags", "counter",
+                  "checksum_at", "checksum")
     ]
-)
-SIGNAL = np.dtype(
-    [(n, "<i4") for n in ("start", "bits", "big_endian", "kind", "parent", "first_range", "ranges", "is_mux")]
-    + [("scale", "<f8"), ("offset", "<f8")]
+)  # fmt: skip
+LATEST = np.dtype(
+    {
+        "names": ["raw", "value", "time_us", "state"],
+        "formats": ["<i8", "<f8", "<i8", "u1"],
+        "itemsize": 32,
+    }
 )
 
 
 class Slot(NamedTuple):
-    """One signal of one channel."""
+    """One signal of one channel; `source` is the J1939 source address whose it is, None while that is open."""
 
     channel: int
     message: str
@@ -59,26 +74,61 @@ class Slot(NamedTuple):
     offset: float
     is_float: bool
     choices: Mapping[int, str]
+    source: int | None = None
 
 
 class LatestTable:
-    """The newest of every slot: arrays of shape (n_slots,).
+    """The newest of every slot: arrays of shape (n_slots,), which grow with the decoder's slots.
 
-    raw int64; value float64, physical; time_us int64; seen uint8, 1 after the first frame.
+    raw int64; value float64, physical, the last good one and NaN before; time_us int64; state uint8, of
+    edge.signals.validity: NEVER, GOOD, NOT_AVAILABLE or ERROR. Don't keep the arrays: growing makes new ones.
     """
 
-    def __init__(self, n_slots: int) -> None:
-        self.raw = np.zeros(n_slots, np.int64)
-        self.value = np.zeros(n_slots)
-        self.time_us = np.zeros(n_slots, np.int64)
-        self.seen = np.zeros(n_slots, np.uint8)
+    def __init__(self, n_slots: int = 0) -> None:
+        self._grow(np.zeros(0, LATEST), n_slots)
+
+    def grow(self, n_slots: int) -> None:
+        """Make room for more slots, never heard."""
+        if n_slots > len(self.raw):
+            self._grow(self._table, n_slots)
+
+    def _grow(self, old: npt.NDArray[np.void], n_slots: int) -> None:
+        self._table = np.zeros(max(n_slots, 1), LATEST)
+        self._table["value"] = np.nan
+        self._table[: len(old)] = old
+        self.buffer = Buffer(self._table)
+        table = self._table[:n_slots]
+        self.raw: npt.NDArray[np.int64] = table["raw"]
+        self.value: npt.NDArray[np.float64] = table["value"]
+        self.time_us: npt.NDArray[np.int64] = table["time_us"]
+        self.state: npt.NDArray[np.uint8] = table["state"]
+
+
+class Events(NamedTuple):
+    """Decoded signals in the order of their frames, one row each: arrays of one length.
+
+    frame int32, index into the frames (of the one that completed it, for a transported J1939 message);
+    slot int32; raw int64; value float64; state uint8.
+    """
+
+    frame: npt.NDArray[np.int32]
+    slot: npt.NDArray[np.int32]
+    raw: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64]
+    state: npt.NDArray[np.uint8]
 
 
 class Counts:
-    """What became of every frame, per channel: int64, shape (n_channels, len(COUNTS))."""
+    """What became of every frame, per channel: int64, shape (n_channels, len(COUNTS)).
+
+    received = decoded + unknown + refused + error_frames + remote_frames + transport, where refused is the
+    sum of its reasons. Of those decoded, cantools did `fallback`. Reassembled J1939 messages are counted
+    apart: messages = messages_decoded + messages_unknown + messages_refused.
+    """
 
     def __init__(self, n_channels: int) -> None:
         self.table = np.zeros((n_channels, len(COUNTS)), np.int64)
+        self.buffer = Buffer(self.table)
 
     def of_channel(self, number: int) -> dict[str, int]:
         """The counts of one channel by name, with `refused`, the sum of the refusals."""
@@ -94,40 +144,55 @@ def _named(row: npt.NDArray[np.int64]) -> dict[str, int]:
     return named | {"refused": sum(named[r] for r in REFUSALS)}
 
 
-class Decoded(NamedTuple):
-    """One decoded frame, for people: its message and its signals by name."""
+@dataclass
+class _Message:
+    """One message of one channel: what its targets are made from."""
 
-    message: str
-    signals: dict[str, float | int | str]
+    channel: int
+    db: DbMessage
+    rule: MessageRule | None
+    compiled: Compiled
+    pgn: int | None
+    slots: list[Slot]  # without a source
+    signals: list[DbSignal]  # of those slots
+    default: int = -1  # the target of the slots that the database names
+    source: int | None = None  # whose they are
+    senders: dict[int, int] = field(default_factory=dict)  # source address -> target
 
 
-class Decoder:
-    """Tables for some channels, each (number, database, rules by message name)."""
+class Decoder(Kernel):
+    """Tables for some channels, each (number, database, rules by message name).
+
+    Not for two threads at once.
+    """
 
     def __init__(self, channels: Iterable[tuple[int, Database, Mapping[str, MessageRule]]]) -> None:
-        self.slots: tuple[Slot, ...] = ()
-        self._build = _Tables()
+        self.slots: list[Slot] = []
+        self._signals: list[DbSignal] = []  # of each slot
+        self._messages: list[_Message] = []
+        self._by_name: dict[tuple[int, str, str], tuple[int, int]] = {}  # -> message, place among its slots
+        self._targets: list[tuple[int, ...]] = []
+        tables = Tables()
+        numbers = set()
         for number, database, rules in channels:
-            self._build.add_channel(number, database, rules)
-        tables = self._build
-        self.slots = tuple(tables.slots)
-        self._names = {(s.channel, s.message, s.signal): n for n, s in enumerate(self.slots)}
-        order = np.argsort(np.array(tables.keys, dtype=np.int64), kind="stable")
-        self._keys = np.array(tables.keys, dtype=np.int64)[order]
-        self._messages = np.array(tables.messages, dtype=MESSAGE)[order]
-        self._signals = np.array(tables.signals, dtype=SIGNAL)
-        self._ranges = np.array(tables.ranges or [(0, 0)], dtype=np.int64)
-        self._db_messages = [tables.db_messages[i] for i in order.tolist()]
-        self._message_of_key = {int(k): n for n, k in enumerate(self._keys)}
-        self._crc = _crc8_table()
-        self._last_counter = np.full(len(order), -1, np.int64)
-        largest = max((len(m.signals) for m in self._db_messages), default=0) + 1
-        self._scratch = np.zeros(largest, np.int32)
-        self._found = np.zeros(largest, np.int64)
-        self._none = np.zeros(0, np.int32)
-        self._events = np.zeros((2, largest), np.int32)
-        self._own = LatestTable(len(self.slots))
-        self._reassemblers = {n: Reassembler() for n in tables.j1939_channels}
+            numbers.add(number)
+            for message in _reachable(database):
+                self._add_message(tables, number, message, rules.get(message.name))
+        j1939 = np.zeros(max(numbers, default=-1) + 1, np.uint8)
+        for known in self._messages:
+            if known.pgn is not None:
+                j1939[known.channel] = 1
+        most = max((len(m.slots) for m in self._messages), default=1)
+        self._load(
+            tables.arrays(), tables.deepest, 4 * most, tables.names, tables.choices, tables.conversions, j1939,
+            _crc8_table(),
+        )  # fmt: skip
+        for n, known in enumerate(self._messages):
+            known.default = self._add_target(n, None)
+        self._push_targets()
+        for known in self._messages:
+            self._register(known)
+        self._reassemblers = {n: Reassembler() for n in np.flatnonzero(j1939).tolist()}
 
     @classmethod
     def from_catalogue(cls, catalogue: Catalogue) -> Decoder:
@@ -145,96 +210,245 @@ class Decoder:
         KeyError
             There is no such signal.
         """
-        return self._names[channel, message, signal]
+        number, place = self._by_name[channel, message, signal]
+        return self._targets[self._messages[number].default][1] + place
+
+    # Decoding
 
     def update(self, frames: Frames, latest: LatestTable, counts: Counts) -> None:
         """Decode frames, in order, into the table of latest values."""
-        self._run(frames, latest, counts, self._none, self._none)
-        for number, reassembler in self._reassemblers.items():
-            whole = reassembler.feed(frames[frames["channel"] == number])
-            if len(whole):
-                self._run(whole, latest, counts, self._none, self._none)
-                counts.table[number, 0] -= len(whole)  # their packets have been counted as received
+        latest.grow(len(self.slots))
+        self._drive(frames, counts, latest, None)
 
-    def decode(self, frame: Frames, counts: Counts, *, raw_choices: bool = False) -> list[Decoded]:
-        """One frame (an array of length 1) for people; empty where nothing was decoded.
+    def events(self, frames: Frames, counts: Counts) -> Events:
+        """Decode frames into rows, one for each signal."""
+        sink = Sink(8 * len(frames) + 64)
+        self._drive(frames, counts, None, sink)
+        return Events(*sink.rows())
 
-        A frame that ends a J1939 transport gives that message too.
+    def for_people(
+        self, slot: int, raw: int, value: float, state: int = GOOD, *, choices: bool = True
+    ) -> int | float | str | None:
+        """The Python object that cantools gives for a slot's raw value; None where the state is not GOOD.
+
+        Of a signal over 64 bits only the value is left: a float.
         """
-        results = self._decode_one(frame, counts, raw_choices)
-        reassembler = self._reassemblers.get(int(frame["channel"][0]))
-        if reassembler:
-            for n in range(len(whole := reassembler.feed(frame))):
-                results += self._decode_one(whole[n : n + 1], counts, raw_choices)
-                counts.table[int(frame["channel"][0]), 0] -= 1
-        return results
+        if state != GOOD:
+            return None
+        signal = self._signals[slot]
+        if signal.length > 64:
+            return float(value)
+        number: int | float = raw if signal.is_signed else raw & 0xFFFFFFFFFFFFFFFF
+        if signal.is_float:
+            number = float(np.int64(raw).view(np.float64))
+        result = signal.conversion.raw_to_scaled(number, choices)
+        return result if isinstance(result, int | float) else str(result)
 
-    def _decode_one(self, frame: Frames, counts: Counts, raw_choices: bool) -> list[Decoded]:
-        events = self._run(frame, self._own, counts, self._events[0], self._events[1])
-        if not events:
-            return []
-        slots = sorted(self._events[0, :events].tolist())
-        signals = {self.slots[n].signal: self._for_people(n, raw_choices) for n in slots}
-        return [Decoded(self.slots[slots[0]].message, signals)]
+    def _drive(self, frames: Frames, counts: Counts, latest: LatestTable | None, sink: Sink | None) -> None:
+        """Run the kernel over the frames, and do what it can't: new sources, cantools, transport."""
+        if not frames.flags.c_contiguous:
+            frames = np.ascontiguousarray(frames)
+        at = 0
+        for n, message in self._transported(frames, counts) if self._reassemblers else ():
+            at = self._drive_to(frames, at, n + 1, counts, latest, sink)
+            self._whole_message(n, message, counts, latest, sink)
+        self._drive_to(frames, at, len(frames), counts, latest, sink)
 
-    def _for_people(self, slot: int, raw_choices: bool) -> float | int | str:
-        known, raw = self.slots[slot], int(self._own.raw[slot])
-        if not known.is_float:
-            if not raw_choices and raw in known.choices:
-                return known.choices[raw]
-            if known.scale == 1 and float(known.offset).is_integer():
-                unsigned = raw & 0xFFFFFFFFFFFFFFFF if self._signals[slot]["kind"] == 0 else raw
-                return int(unsigned + int(known.offset))
-        return float(self._own.value[slot])
-
-    def _run(
+    def _drive_to(
         self,
         frames: Frames,
-        latest: LatestTable,
+        at: int,
+        stop: int,
         counts: Counts,
-        slots: npt.NDArray[np.int32],
-        numbers: npt.NDArray[np.int32],
+        latest: LatestTable | None,
+        sink: Sink | None,
     ) -> int:
-        fallback = np.zeros(len(frames), np.int32)
-        events, left = _decode.decode(
-            np.ascontiguousarray(frames), self._keys, self._messages, self._signals, self._ranges, self._crc,
-            self._last_counter, latest.raw, latest.value, latest.time_us, latest.seen, counts.table,
-            self._scratch, self._found, slots, numbers, fallback,
-        )  # fmt: skip
-        for n in fallback[:left].tolist():
-            names = self._fall_back(frames[n], latest, counts)
-            if len(slots):
-                slots[: len(names)] = names
-                events = len(names)
-        return int(events)
+        while at < stop:
+            at, why, target = self._run(
+                frames, at, stop, latest.buffer if latest else None, counts.buffer, sink
+            )
+            if why == _NEW_SOURCE:
+                self._new_source(int(frames["channel"][at]), int(frames["id"][at]))
+                if latest:
+                    latest.grow(len(self.slots))
+            elif why == _FULL:
+                assert sink is not None
+                sink.grow()
+            elif why == _ASK_CANTOOLS:
+                frame = frames[at]
+                row = counts.table[frame["channel"]]
+                row[_COLUMN["received"]] += 1
+                data = frame["data"][: frame["length"]].tobytes()
+                row[self._fall_back(target, data, int(frame["time_us"]), at, row, latest, sink)] += 1
+                at += 1
+        return at
 
-    def _fall_back(self, frame: Any, latest: LatestTable, counts: Counts) -> list[int]:
-        """cantools decodes what tables can't; its numbers enter the table as values."""
-        number = int(frame["channel"])
-        index = self._message_of_key[_key_in(self._message_of_key, frame)]
-        message = self._db_messages[index]
+    def _transported(self, frames: Frames, counts: Counts) -> list[tuple[int, Any]]:
+        """Messages that these frames complete, each with the index of the frame that completes it."""
+        found: list[tuple[int, Any]] = []
+        for number, reassembler in self._reassemblers.items():
+            for n in np.flatnonzero(frames["channel"] == number).tolist():
+                found += [(n, whole) for whole in reassembler.feed(frames[n : n + 1])]
+        return sorted(found, key=lambda f: f[0])
+
+    def _whole_message(
+        self, n: int, message: Any, counts: Counts, latest: LatestTable | None, sink: Sink | None
+    ) -> None:
+        row = counts.table[message["channel"]]
+        row[_COLUMN["messages"]] += 1
+        channel, frame_id = int(message["channel"]), int(message["id"])
+        target = self._target_of(channel, frame_id)
+        if target == -2:
+            self._new_source(channel, frame_id)
+            if latest:
+                latest.grow(len(self.slots))
+            target = self._target_of(channel, frame_id)
+        data, time_us = message["data"][: message["length"]].tobytes(), int(message["time_us"])
+        if target < 0:
+            row[_COLUMN["messages_unknown" if target != _REFUSE_SOURCE else "messages_refused"]] += 1
+            return
+        if self._targets[target][8] & FALLBACK:
+            column = self._fall_back(target, data, time_us, n, row, latest, sink)
+        else:
+            column = self._run_message(target, data, time_us, n, latest.buffer if latest else None, sink)
+        row[_COLUMN["messages_decoded" if column == _COLUMN["decoded"] else "messages_refused"]] += 1
+
+    # What tables can't do
+
+    def _ask_cantools(
+        self, message: int, data: bytes, choices: bool, scaling: bool, truncated: bool
+    ) -> dict[str, int | float | str]:
+        """cantools decodes one frame for people.
+
+        Raises
+        ------
+        DecodeError
+        """
+        known = self._messages[message]
         try:
-            signals = message.decode(bytes(frame["data"][: frame["length"]]), decode_choices=False)
-        except (DecodeError, ValueError, KeyError, IndexError):
-            counts.table[number, COUNTS.index("bad_mux")] += 1
-            return []
-        counts.table[number, COUNTS.index("fallback")] += 1
-        counts.table[number, COUNTS.index("decoded")] += 1
-        slots = []
-        items = signals.items() if isinstance(signals, dict) else []
-        for name, value in items:
-            slot = self._names.get((number, message.name, name))
-            if slot is not None and isinstance(value, int | float):
-                latest.value[slot] = latest.raw[slot : slot + 1].view(np.float64)[0] = float(value)
-                latest.time_us[slot], latest.seen[slot] = frame["time_us"], 1
-                slots.append(slot)
-        return slots
+            signals = known.db.decode(bytes(data), choices, scaling, False, truncated)
+        except Exception as error:  # cantools raises almost anything on data that doesn't fit
+            raise DecodeError(f"{known.db.name}: {error}") from None
+        assert isinstance(signals, dict)
+        return {k: v if isinstance(v, int | float) else str(v) for k, v in signals.items()}
+
+    def _fall_back(
+        self,
+        target: int,
+        data: bytes,
+        time_us: int,
+        n: int,
+        row: npt.NDArray[np.int64],
+        latest: LatestTable | None,
+        sink: Sink | None,
+    ) -> int:
+        """cantools decodes one frame into the table or the sink; the column of the counts that it is."""
+        message, base = self._targets[target][:2]
+        known = self._messages[message]
+        if len(data) < known.db.length and not known.db.is_container:
+            return _COLUMN["too_short"]
+        try:
+            found = _numbers_of(known.db, data)
+        except Exception:  # cantools raises almost anything on data that doesn't fit
+            return _COLUMN["not_decodable"]
+        row[_COLUMN["fallback"]] += 1
+        for name, (raw, value) in found.items():
+            place = self._by_name.get((known.channel, *name))
+            if place is None or place[0] != message:
+                continue  # another message has this name, too, and was first
+            slot, state = base + place[1], GOOD if math.isfinite(value) else ERROR
+            if sink is not None:
+                sink.add(n, slot, raw, value, state)
+            elif latest is not None:
+                latest.raw[slot], latest.time_us[slot], latest.state[slot] = raw, time_us, state
+                if state == GOOD:
+                    latest.value[slot] = value
+        return _COLUMN["decoded"]
+
+    # Messages, targets, sources
+
+    def _add_message(self, tables: Tables, number: int, message: DbMessage, rule: MessageRule | None) -> None:
+        try:
+            compiled = tables.add(message, {})
+        except TableError:
+            compiled = Compiled(0, 0, 0, 0, 8, FALLBACK)
+        pgn = pgn_of(message.frame_id) if _is_j1939(message) else None
+        parts = message.contained_messages if message.is_container else [message]
+        pairs = [(part, signal) for part in parts for signal in part.signals]
+        slots = [_slot(number, part.name, signal) for part, signal in pairs]
+        for place, slot in enumerate(slots):
+            key = (number, slot.message, slot.signal)
+            self._by_name.setdefault(key, (len(self._messages), place))
+        signals = [signal for _, signal in pairs]
+        self._messages.append(_Message(number, message, rule, compiled, pgn, slots, signals))
+
+    def _add_target(self, number: int, source: int | None) -> int:
+        """One more instance of a message, with slots of its own."""
+        known = self._messages[number]
+        compiled, rule = known.compiled, known.rule
+        counter, at, kind, flags = -1, -1, 0, compiled.flags
+        names = [s.signal for s in known.slots]
+        if rule and rule.counter:
+            counter, flags = names.index(rule.counter), flags | PROTECTED
+        if rule and rule.checksum:
+            at = known.signals[names.index(rule.checksum[0])].start // 8
+            kind, flags = CHECKSUM_NUMBERS[rule.checksum[1]], flags | PROTECTED
+        self._targets.append(
+            (number, len(self.slots), -1, compiled.group, compiled.first, compiled.signals, compiled.length,
+             compiled.window, flags, counter, at, kind)
+        )  # fmt: skip
+        self.slots += [slot._replace(source=source) for slot in known.slots]
+        self._signals += known.signals
+        return len(self._targets) - 1
+
+    def _push_targets(self) -> None:
+        self._set_targets(np.array(self._targets or [(0,) * len(TARGET.names or ())], TARGET))
+
+    def _register(self, known: _Message) -> None:
+        """Let the kernel find a message by its identifier."""
+        frame_id = known.db.frame_id
+        if known.pgn is None:
+            find = self._find_extended if known.db.is_extended_frame else self._find_standard
+            find(known.channel, frame_id, known.default)
+            return
+        if self._target_of(known.channel, known.pgn << 8 | NO_SOURCE) != -2 or frame_id & 0xFF == NO_SOURCE:
+            self._find_pgn(known.channel, known.pgn, known.default)
+        if frame_id & 0xFF != NO_SOURCE:
+            self._bind(known, frame_id & 0xFF, known.default)
+
+    def _bind(self, known: _Message, source: int, target: int) -> None:
+        """From now on this source's frames fill this target's slots."""
+        assert known.pgn is not None
+        known.senders[source] = target
+        if target == known.default:
+            known.source = source
+        base = self._targets[target][1]
+        for n in range(base, base + len(known.slots)):
+            self.slots[n] = self.slots[n]._replace(source=source)
+        self._find_source(known.channel, known.pgn, source, target)
+
+    def _new_source(self, channel: int, frame_id: int) -> None:
+        """A source is heard that has no slots yet."""
+        number = self._targets[self._lookup(channel, frame_id, True)][0]
+        known, source = self._messages[number], frame_id & 0xFF
+        assert known.pgn is not None
+        if known.source is None:
+            self._bind(known, source, known.default)
+        elif len(known.senders) < MAX_SOURCES:
+            target = self._add_target(number, source)
+            self._push_targets()
+            self._bind(known, source, target)
+        else:
+            self._find_source(channel, known.pgn, source, _REFUSE_SOURCE)
 
 
-def _key_in(known: Mapping[int, int], frame: Any) -> int:
-    channel, extended = int(frame["channel"]) << 48, int(frame["flags"]) & 1
-    exact = channel | int(frame["id"]) | extended << 31
-    return exact if exact in known else channel | J1939_KEY | pgn_of(int(frame["id"]))
+def _reachable(database: Database) -> list[DbMessage]:
+    """The messages that a frame can be: where two have one identifier the last, as cantools has it."""
+    return list({(m.frame_id, m.is_extended_frame): m for m in database.messages}.values())
+
+
+def _is_j1939(message: DbMessage) -> bool:
+    return message.protocol == "j1939" and message.is_extended_frame
 
 
 def pgn_of(frame_id: int) -> int:
@@ -243,112 +457,43 @@ def pgn_of(frame_id: int) -> int:
     return pgn & 0x3FF00 if (pgn >> 8 & 0xFF) < 240 else pgn
 
 
-class _Tables:
-    """The compiled tables, as lists while they grow."""
-
-    def __init__(self) -> None:
-        self.slots: list[Slot] = []
-        self.keys: list[int] = []
-        self.messages: list[tuple[int, ...]] = []
-        self.signals: list[tuple[Any, ...]] = []
-        self.ranges: list[tuple[int, int]] = []
-        self.db_messages: list[DbMessage] = []
-        self.j1939_channels: set[int] = set()
-
-    def add_channel(self, number: int, database: Database, rules: Mapping[str, MessageRule]) -> None:
-        taken = set(self.keys)
-        for message in database.messages:
-            key = self._key(number, message)
-            if key in taken:
-                continue  # cantools, too, keeps one message per id
-            taken.add(key)
-            self._add_message(number, key, message, rules.get(message.name))
-
-    def _key(self, number: int, message: DbMessage) -> int:
-        if message.protocol == "j1939" and message.is_extended_frame:
-            self.j1939_channels.add(number)
-            return number << 48 | J1939_KEY | pgn_of(message.frame_id)
-        return number << 48 | message.frame_id | int(message.is_extended_frame) << 31
-
-    def _add_message(self, number: int, key: int, message: DbMessage, rule: MessageRule | None) -> None:
-        first = len(self.slots)
-        signals = _parents_first(message)
-        place = {s.name: first + n for n, s in enumerate(signals)}
-        fits = not message.is_container and all(_fits(s, message.length) for s in signals)
-        for signal in signals:
-            self._add_signal(number, message, signal, place, fits)
-        counter = place[rule.counter] if rule and rule.counter else -1
-        at, kind = -1, 0
-        if rule and rule.checksum:
-            at = next(s.start for s in signals if s.name == rule.checksum[0]) // 8
-            kind = CHECKSUM_NUMBERS[rule.checksum[1]]
-        muxes = sum(s.is_multiplexer for s in signals)
-        self.keys.append(key)
-        self.messages.append((message.length, first, len(signals), counter, at, kind, muxes, int(not fits)))
-        self.db_messages.append(message)
-
-    def _add_signal(
-        self, number: int, message: DbMessage, signal: DbSignal, place: Mapping[str, int], fits: bool
-    ) -> None:
-        choices = {int(k): str(v) for k, v in (signal.choices or {}).items()}
-        is_float = signal.is_float or not fits
-        scale, offset = float(signal.conversion.scale), float(signal.conversion.offset)
-        self.slots.append(
-            Slot(number, message.name, signal.name, signal.unit or "", scale, offset, is_float, choices)
-        )
-        kind = {32: 2, 64: 3}.get(signal.length, 0) if signal.is_float else int(signal.is_signed)
-        parent = place.get(signal.multiplexer_signal or "", -1)
-        first_range = len(self.ranges)
-        if parent >= 0:
-            self.ranges += _as_ranges(signal.multiplexer_ids or [])
-        self.signals.append(
-            (
-                signal.start, min(signal.length, 64), signal.byte_order == "big_endian", kind, parent,
-                first_range, len(self.ranges) - first_range, _has_children(message, signal), scale, offset,
-            )
-        )  # fmt: skip
+def _slot(channel: int, message: str, signal: DbSignal) -> Slot:
+    choices = {int(k): str(v) for k, v in (signal.choices or {}).items()}
+    scale, offset = float(signal.conversion.scale), float(signal.conversion.offset)
+    return Slot(channel, message, signal.name, signal.unit or "", scale, offset, signal.is_float, choices)
 
 
-def _parents_first(message: DbMessage) -> list[DbSignal]:
-    """The signals with each multiplexer before what it selects."""
-    by_name = {s.name: s for s in message.signals}
-
-    def depth(signal: DbSignal) -> int:
-        n = 0
-        while signal.multiplexer_signal and n < len(by_name):
-            signal = by_name[signal.multiplexer_signal]
-            n += 1
-        return n
-
-    return sorted(message.signals, key=depth)
-
-
-def _has_children(message: DbMessage, signal: DbSignal) -> bool:
-    return signal.is_multiplexer and any(s.multiplexer_signal == signal.name for s in message.signals)
-
-
-def _as_ranges(values: Sequence[int]) -> list[tuple[int, int]]:
-    """[1, 2, 3, 7] as [(1, 3), (7, 7)]."""
-    ranges: list[tuple[int, int]] = []
-    for value in sorted(values):
-        if ranges and value == ranges[-1][1] + 1:
-            ranges[-1] = (ranges[-1][0], value)
-        else:
-            ranges.append((value, value))
-    return ranges
+def _numbers_of(message: DbMessage, data: bytes) -> dict[tuple[str, str], tuple[int, float]]:
+    """What cantools decodes: (message, signal) -> raw as 64 bits, value. Only numbers: bytes are left out."""
+    raws: Any = message.decode(data, False, False, True)
+    values: Any = message.decode(data, False, True, True)
+    pairs = [(message.name, raws, values)]
+    if message.is_container:
+        pairs = [
+            (part.name, raw, value)
+            for (part, raw), (_, value) in zip(raws, values, strict=True)
+            if isinstance(part, DbMessage) and isinstance(raw, dict)
+        ]
+    return {
+        (name, signal): (_int64(raw[signal]), _double(value[signal]))
+        for name, raw, value in pairs
+        for signal in raw
+    }
 
 
-def _fits(signal: DbSignal, length: int) -> bool:
-    """Whether tables can hold the signal: at most 64 bits, no 16 bit float, inside the message."""
-    if signal.length > 64 or length > 64 or (signal.is_float and signal.length not in (32, 64)):
-        return False
-    if signal.conversion.scale is None or not np.isfinite(float(signal.conversion.scale)):
-        return False
-    if signal.byte_order == "big_endian":
-        last = 8 * (signal.start // 8) + 7 - signal.start % 8 + signal.length
-    else:
-        last = signal.start + signal.length
-    return last <= 8 * length
+def _int64(raw: int | float) -> int:
+    """A raw value's low 64 bits as a signed number, or a float's bits."""
+    if isinstance(raw, float):
+        return int(np.float64(raw).view(np.int64))
+    low = raw & 0xFFFFFFFFFFFFFFFF
+    return low - (1 << 64) if low >> 63 else low
+
+
+def _double(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a text of 200 bytes, say, that the database calls an integer
+        return math.inf
 
 
 def _crc8_table() -> npt.NDArray[np.uint8]:
