@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 
 def finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
@@ -24,17 +34,48 @@ def finite(context: click.Context, option: click.Parameter, value: float | None)
     return value
 
 
-def frame_progress(quiet: bool = False) -> Progress:
-    """How many frames so far, on stderr, only on a terminal; a task's `frames` field is the count."""
+class _Frames(ProgressColumn):
+    """Frames so far."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.fields['frames']:,} frames", style="progress.download")
+
+
+class _Left(TimeRemainingColumn):
+    """Time left, where the total is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else Text.assemble(super().render(task), " left")
+
+
+@contextmanager
+def frame_progress(what: str, quiet: bool = False) -> Iterator[Callable[[int, float | None], None]]:
+    """A line on stderr, on a terminal only, while the block runs: `advance(frames so far, fraction 0 to 1 or None)`.
+
+    With a fraction there is a bar and the time left; without, only the frames and the time so far.
+    """
     console = Console(stderr=True)
-    return Progress(
+    progress = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description} {task.fields[frames]:,} frames"),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        _Frames(),
         TimeElapsedColumn(),
+        _Left(),
         console=console,
         disable=quiet or not console.is_terminal,
         transient=True,
     )
+    with progress:
+        task = progress.add_task(what, total=None, frames=0)
+
+        def advance(frames: int, fraction: float | None) -> None:
+            if fraction is None:
+                progress.update(task, frames=frames)
+            else:
+                progress.update(task, frames=frames, total=1.0, completed=fraction)
+
+        yield advance
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 
 from edge.agent import make_setup
 from edge.can.frames import Frames
-from edge.can.logs import open_log
+from edge.can.logs import Log, Logs
 from edge.command import frame_progress, whole_file
 from edge.config import load
 from edge.core import BMS_SOC, PACK_SOC, PACK_SOC_SD, Core, Setup
@@ -24,8 +24,10 @@ from edge.recording import inputs_path, replay_plain, replay_recording
 from edge.telemetry.batch import Item
 
 
-def replay_logs(setup: Setup, logs: list[Path]) -> Iterator[tuple[Core, list[Item]]]:
-    """A core over one recording, or over plain logs one after another.
+def replay_logs(
+    setup: Setup, logs: list[Path], source: Logs | None = None
+) -> Iterator[tuple[Core, list[Item]]]:
+    """A core over one recording, or over plain logs one after another; `source` is those logs, to see how far it is.
 
     Raises
     ------
@@ -36,16 +38,15 @@ def replay_logs(setup: Setup, logs: list[Path]) -> Iterator[tuple[Core, list[Ite
     recorded = [log for log in logs if inputs_path(log).exists()]
     if recorded and len(logs) > 1:
         raise LogError(f"{recorded[0]} is a recording: replay it alone")
-    chunks = (chunk for log in logs for chunk in _renumbered(log, names))
+    chunks = (chunk for log in source or Logs(logs) for chunk in _renumbered(log, names))
     return replay_recording(setup, logs[0], chunks) if recorded else replay_plain(setup, chunks)
 
 
-def _renumbered(path: Path, names: list[str]) -> Iterator[Frames]:
+def _renumbered(log: Log, names: list[str]) -> Iterator[Frames]:
     """A log's frames with the configuration's channel numbers: by name, else by order of appearance.
 
     A log with one nameless channel is the configuration's only channel, or its first.
     """
-    log = open_log(path)
     for frames in log:
         known = [names.index(c) if c in names else n for n, c in enumerate(log.channels)]
         table = np.array(known + list(range(len(known), 256)), dtype=np.uint8)
@@ -125,9 +126,9 @@ def replay(
             rows = _Rows(stack.enter_context(part.open("w", newline="", encoding="utf-8"))) if part else None
             if batch_dir:
                 batch_dir.mkdir(parents=True, exist_ok=True)
-            progress = stack.enter_context(frame_progress())
-            task = progress.add_task("replay", total=None, frames=0)
-            for core, items in replay_logs(setup, list(logs)):
+            advance = stack.enter_context(frame_progress("replay"))
+            source = Logs(logs)
+            for core, items in replay_logs(setup, list(logs), source):
                 batches += sum(item.kind == "batch" for item in items)
                 if rows:
                     rows.take(core)
@@ -135,7 +136,7 @@ def replay(
                     assert batch_dir is not None
                     (batch_dir / f"{item.seq:08d}.{item.kind}.json.zst").write_bytes(item.payload)
                 if items:
-                    progress.update(task, frames=core.counts.total()["received"])
+                    advance(core.counts.total()["received"], source.fraction)
     except OSError as error:
         raise LogError(f"{error.filename or out}: cannot be written: {error.strerror}") from None
     if core is None:

@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import click
 
 from edge.can.decoder import Counts, Decoder
 from edge.can.frames import Frames
-from edge.can.logs import Log, open_log
+from edge.can.logs import Log, Logs
 from edge.command import frame_progress, whole_file
 from edge.errors import LogError
 from edge.signals.catalogue import load_database
@@ -106,7 +106,7 @@ class _Parquet:
 
 
 def decode_logs(
-    logs: list[Path], dbcs: list[Path], j1939: bool, raw_choices: bool
+    logs: Iterable[Log], dbcs: list[Path], j1939: bool, raw_choices: bool
 ) -> Iterator[tuple[float, str, int, list[Decoded], Counts]]:
     """Every frame of the logs: time in s, channel, id, what it holds (empty where nothing), counts so far.
 
@@ -117,8 +117,7 @@ def decode_logs(
     counts = Counts(1)
     make = partial(make_decoder, dbcs, j1939)
     make()  # a broken database must be told before the first frame
-    for path in logs:
-        log: Log = open_log(path)
+    for log in logs:
         decoders: dict[int, Decoder] = {}
         for frames in log:
             for n in range(len(frames)):
@@ -207,16 +206,16 @@ def decode(
         with ExitStack() as stack:
             part = stack.enter_context(whole_file(out)) if out and not stats else None
             writer = None if stats else _writer(stack, fmt, part)
-            progress = stack.enter_context(frame_progress(quiet=writer is not None and part is None))
-            task = progress.add_task("decode", frames=0)
-            rows = decode_logs(list(logs), list(dbcs), j1939, raw_choices)
+            advance = stack.enter_context(frame_progress("decode", quiet=writer is not None and part is None))
+            source = Logs(logs)
+            rows = decode_logs(source, list(dbcs), j1939, raw_choices)
             for n, (t, channel, frame_id, decoded, so_far) in enumerate(rows):
                 counts = so_far
                 for one in decoded if writer else ():
                     assert writer is not None
                     writer.write(t, channel, frame_id, one)
                 if n % 1000 == 0:
-                    progress.update(task, frames=n)
+                    advance(n, source.fraction)
             if writer:
                 writer.close()
     except BrokenPipeError:

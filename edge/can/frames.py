@@ -4,7 +4,7 @@
     id        uint32   11 or 29 bit identifier, without flag bits
     channel   uint8    number of the CAN channel: its place in the configuration
     flags     uint8    EXTENDED | REMOTE | ERROR | FD | BITRATE_SWITCH | OWN | ERROR_STATE
-    length    uint8    number of data bytes, 0 to 64 (a length, not a DLC code)
+    length    uint8    number of data bytes, 0 to 64 (a length, not a DLC code); REMOTE: how many it asks for
     pad       uint8    always 0
     data      uint8[64], zero beyond `length`
 

@@ -20,7 +20,7 @@ _FLAG_OF = (
 
 
 def fill_frame(frame: Any, message: can.Message, time_us: int, channel: int) -> None:
-    """Write a message into one record of a FRAME array.
+    """Write a message into one record of a FRAME array; a remote frame's length is what it asks for.
 
     Raises
     ------
@@ -34,5 +34,5 @@ def fill_frame(frame: Any, message: can.Message, time_us: int, channel: int) -> 
     frame["id"] = message.arbitration_id
     flags = sum(flag for name, flag in _FLAG_OF if getattr(message, name))
     frame["flags"] = flags | (0 if message.is_rx else OWN)
-    frame["length"] = len(data)
+    frame["length"] = min(message.dlc, 8) if message.is_remote_frame else len(data)
     frame["data"][: len(data)] = np.frombuffer(data, np.uint8)

@@ -1,0 +1,13 @@
+from edge.can.frames import Frames
+
+REASONS: tuple[str, ...]
+LINE_MAX: int
+
+class Parser:
+    channels: list[bytes]
+    @property
+    def refused(self) -> dict[str, int]: ...
+    def refuse_long_line(self) -> None: ...
+    def parse(self, block: bytes, begin: int, frames: Frames) -> tuple[int, int]: ...
+
+def format(frames: Frames, names: list[bytes], out: bytearray) -> tuple[int, int]: ...
