@@ -58,8 +58,8 @@ class MessagesPicture:
 
 @dataclass(frozen=True)
 class SignalsPicture:
-    """Every signal: slots, words for finding and VSS paths ("" where unmapped) by slot number; the arrays are
-    of the same length: raw, value (physical, NaN before the first good one), validity, time_us."""
+    """Every signal: raw, value (physical, NaN before the first good one), validity and time_us by slot number;
+    and slots, words for finding, VSS paths ("" where unmapped), which may have grown since."""
 
     slots: Sequence[Slot]
     words: Sequence[str]
@@ -132,7 +132,7 @@ class Bus:
         self._names = _names(databases)
         self._labels: list[Label] = []
         self._message_words: list[str] = []
-        self._paths_of = {(s.channel, s.message, s.signal): s for s in parts.signals}
+        self._mapped = {parts.decoder.slot(s.channel, s.message, s.signal): s.path for s in parts.signals}
         self._signal_words: list[str] = []
         self._paths: list[str] = []
         self._timeout_us = np.zeros(0, np.int64)
@@ -202,23 +202,22 @@ class Bus:
     def _signals(self) -> SignalsPicture:
         parts, latest = self._parts, self._parts.latest
         slots = parts.decoder.slots
+        latest.grow(len(slots))
         for slot in slots[len(self._paths) :]:
             self._add_slot(slot)
-        n = len(slots)
         return SignalsPicture(
             slots=slots,
             words=self._signal_words,
             paths=self._paths,
-            raw=latest.raw[:n].copy(),
-            value=latest.value[:n].copy(),
+            raw=latest.raw.copy(),
+            value=latest.value.copy(),
             validity=validity(latest, self.now_us, self._timeout_us),
-            time_us=latest.time_us[:n].copy(),
+            time_us=latest.time_us.copy(),
         )
 
     def _add_slot(self, slot: Slot) -> None:
-        mapped = self._paths_of.get((slot.channel, slot.message, slot.signal))
         rule = self._parts.rules.get((slot.channel, slot.message))
-        self._paths.append(mapped.path if mapped else "")
+        self._paths.append(self._mapped.get(len(self._paths), ""))
         about = (self.channels[slot.channel].name, slot.message, slot.signal, slot.unit, self._paths[-1])
         self._signal_words.append(" ".join(about).lower())
         self._timeout_us = np.append(self._timeout_us, rule.timeout_ms * 1000 if rule else 1 << 62)
@@ -226,8 +225,8 @@ class Bus:
 
 def validity(latest: LatestTable, now_us: int, timeout_us: IntArray) -> npt.NDArray[np.uint8]:
     """What each latest value is worth at that time (edge.signals.validity)."""
-    state = np.where(latest.seen != 0, GOOD, NEVER).astype(np.uint8)
-    state[(state == GOOD) & (now_us - latest.time_us > timeout_us)] = STALE
+    state = latest.state.copy()
+    state[(state != NEVER) & (now_us - latest.time_us > timeout_us)] = STALE
     return state
 
 

@@ -103,7 +103,7 @@ def _messages(picture: BusPicture) -> list[dict[str, Any]]:
 def _signals(picture: BusPicture) -> list[dict[str, Any]]:
     table = picture.signals
     out = []
-    for n, slot in enumerate(table.slots):
+    for n, slot in enumerate(table.slots[: len(table.raw)]):
         state = int(table.validity[n])
         if state == NEVER:
             continue
@@ -114,6 +114,7 @@ def _signals(picture: BusPicture) -> list[dict[str, Any]]:
                 "channel": picture.channels[slot.channel].name,
                 "message": slot.message,
                 "signal": slot.signal,
+                "source_address": slot.source,
                 "value": value_text(slot, raw, value) if text else (value if math.isfinite(value) else None),
                 "unit": slot.unit,
                 "validity": NAMES[state],

@@ -90,7 +90,7 @@ class Traffic:
         found, newest, count = np.unique(keys[::-1], return_index=True, return_counts=True)
         last_us = frames["time_us"][::-1][newest]
         self._make_room(found, count)
-        place = np.searchsorted(self.rows["key"], found)
+        place: IntArray = np.asarray(np.searchsorted(self.rows["key"], found), dtype=np.int64)
         known = np.zeros(len(found), dtype=bool)
         inside = place < len(self.rows)
         known[inside] = self.rows["key"][place[inside]] == found[inside]

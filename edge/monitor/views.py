@@ -84,6 +84,11 @@ def number(value: float, form: str, unit: str = "") -> str:
     return f"{text} {unit}" if unit else text
 
 
+def signal_text(slot: Slot) -> str:
+    """A signal's name; of a J1939 one, with the source address whose it is."""
+    return slot.signal if slot.source is None else f"{slot.signal} @{slot.source:02X}"
+
+
 def unit_text(unit: str) -> str:
     return UNITS.get(unit, unit)
 
@@ -207,12 +212,12 @@ def _channel(
     counts, load = picture.counts[n], float(picture.traffic.load[n])
     state = source.state if source else "log"
     style = "good" if state in ("up", "log", "error-active") else "bad"
-    wide = max(min(page.width - 68, 30), 8)
+    wide = max(min(page.width - 72, 30), 6)
     page.add(
-        " ", (page.cell(name, 12), "head"), (page.cell(state, 14), style),
-        page.cell(f"{picture.traffic.frames_s[n]:,.0f} frames/s", 16, right=True),
-        f"   load {load * 100:5.1f} %  ", (bar(load, wide), "warn" if load > 0.8 else "note"),
-        (f"  {bitrate / 1000:g} kbit/s", "dim"),
+        " ", (page.cell(name, 10), "head"), " ", (page.cell(state, 13), style),
+        page.cell(f"{picture.traffic.frames_s[n]:,.0f} frames/s", 14, right=True),
+        f"  load {load * 100:5.1f} % ", (bar(load, wide), "warn" if load > 0.8 else "note"),
+        (f" of {bitrate / 1000:g} kbit/s", "dim"),
     )  # fmt: skip
     figures: list[Span | str] = [f"   received {counts['received']:,}   decoded {counts['decoded']:,}"]
     for what in ("unknown", "refused", "error_frames"):
@@ -238,7 +243,7 @@ def _scrolled(page: Page, whole: Page, listing: Listing) -> None:
 
 MESSAGE_COLUMNS = (
     Column("bus", 9), Column("id", 8, right=True), Column("name", 0), Column("from", 4, right=True, from_width=90),
-    Column("count", 10, right=True), Column("rate /s", 7, right=True),
+    Column("count", 10, right=True), Column("rate /s", 8, right=True),
     Column("period ms", 9, right=True), Column("map ms", 6, right=True), Column("age", 7, right=True),
 )  # fmt: skip
 
@@ -319,14 +324,8 @@ def _found_line(
     page: Page, shown: int, total: int, what: str, first: int, last: int, query: str, more: str = ""
 ) -> None:
     where = f"{first + 1} to {last} of " if last - first < shown else ""
-    text = f" {where}{shown:,} {what}"
-    if query:
-        text = (
-            f" {where}{shown:,} of {total:,} {what} with “{query}”"
-            if not page.ascii_only
-            else (f' {where}{shown:,} of {total:,} {what} with "{query}"')
-        )
-    page.add((f"{text}{more}", "dim"))
+    of = f' of {total:,} {what} with "{query}"' if query else f" {what}"
+    page.add((f" {where}{shown:,}{of}{more}", "dim"))
 
 
 # Signals
@@ -341,7 +340,7 @@ SIGNAL_COLUMNS = (
 def signals(page: Page, picture: BusPicture, feed: FeedPicture, state: BusState) -> None:
     """Each signal; below the list, what the chosen row has no room for."""
     table, listing = picture.signals, state.signals
-    order = found(table.words, listing.query)
+    order = found(table.words[: len(table.raw)], listing.query)
     heard = order[table.validity[order] != NEVER]
     hidden = len(order) - len(heard)
     order = _signal_order(picture, heard if state.heard_only else order, listing)
@@ -353,7 +352,7 @@ def signals(page: Page, picture: BusPicture, feed: FeedPicture, state: BusState)
         page.add()
     page.add((f" {_about_signal(picture, order, listing)}", "note"))
     more = f", {hidden:,} never heard (a)" if hidden and state.heard_only else ""
-    _found_line(page, len(order), len(table.words), "signals", first, last, listing.query, more)
+    _found_line(page, len(order), len(table.raw), "signals", first, last, listing.query, more)
 
 
 def _signal_order(picture: BusPicture, order: IntArray, listing: Listing) -> IntArray:
@@ -377,7 +376,7 @@ def _signal_row(page: Page, picture: BusPicture, n: int, here: bool) -> None:
     valid: Span = (NAMES[state], "good" if state == GOOD else style)
     path = page.fit_end(short_path(table.paths[n]), page.width // 3)
     cells: list[Span | str] = [
-        slot.signal, (value, style or "head"), unit_text(slot.unit), age, valid, (slot.message, "dim"), (path, "dim"),
+        signal_text(slot), (value, style or "head"), unit_text(slot.unit), age, valid, (slot.message, "dim"), (path, "dim"),
     ]  # fmt: skip
     if here:  # one colour for the whole row
         cells = [cell if isinstance(cell, str) else cell[0] for cell in cells]
@@ -467,25 +466,34 @@ def _extremes(page: Page, pack: BatteryPicture) -> None:
     def place(n: int) -> str:
         return f"string {int(pack.string[n])} cell {int(pack.index[n])}"
 
-    if np.isfinite(pack.cell_v).any():
-        low, high = int(np.nanargmin(pack.cell_v)), int(np.nanargmax(pack.cell_v))
-        spread_mv = (pack.cell_v[high] - pack.cell_v[low]) * 1000
-        page.add(
-            " ", ("cells            ", "dim"), (f"{pack.cell_v[low]:.3f} V", "low"), f" {place(low)}   ",
-            (f"{pack.cell_v[high]:.3f} V", "high"), f" {place(high)}   spread {spread_mv:.0f} mV",
-        )  # fmt: skip
+    def sensor(n: int) -> str:
+        return f"string {int(pack.temp_string[n])} sensor {int(pack.temp_index[n])}"
+
+    low_v, high_v = extremes(pack.cell_v)
+    low_t, high_t = extremes(pack.temp_degc)
+    for name, style, cell, temp in (("lowest", "low", low_v, low_t), ("highest", "high", high_v, high_t)):
+        spans: list[Span | str] = [" ", (f"{name:<17}", "dim")]
+        if cell is not None:
+            spans += [(f"{pack.cell_v[cell]:.3f} V", style), page.cell(f"  {place(cell)}", 24)]
+        if temp is not None:
+            spans += [(f"{pack.temp_degc[temp]:6.1f} °C", style), f"  {sensor(temp)}"]
+        page.add(*spans)
+    spread, mean = "", ""
+    if low_v is not None and high_v is not None:
+        spread = f"{(pack.cell_v[high_v] - pack.cell_v[low_v]) * 1000:.0f} mV"
+    if low_t is not None:
+        mean = f"{np.nanmean(pack.temp_degc):6.1f} °C"
+    page.add(" ", (f"{'spread, mean':<17}", "dim"), page.cell(spread, 31), mean)
     if pack.weakest is not None:
         charge = number(float(pack.cell_soc[pack.weakest]) * 100, ".1f", "%")
-        page.add(" ", ("empty first      ", "dim"), f"{charge} {place(pack.weakest)}")
-    temps = pack.temp_degc
-    if np.isfinite(temps).any():
-        low, high = int(np.nanargmin(temps)), int(np.nanargmax(temps))
-        page.add(
-            " ", ("temperature      ", "dim"), (f"{temps[low]:.1f} °C", "low"),
-            f" string {int(pack.temp_string[low])} sensor {int(pack.temp_index[low])}   ",
-            (f"{temps[high]:.1f} °C", "high"),
-            f" string {int(pack.temp_string[high])} sensor {int(pack.temp_index[high])}   mean {np.nanmean(temps):.1f} °C",
-        )  # fmt: skip
+        page.add(" ", (f"{'empty first':<17}", "dim"), f"{charge}   {place(pack.weakest)}")
+
+
+def extremes(values: npt.NDArray[np.float64]) -> tuple[int | None, int | None]:
+    """Where the lowest and the highest value are; None where none is known."""
+    if not np.isfinite(values).any():
+        return None, None
+    return int(np.nanargmin(values)), int(np.nanargmax(values))
 
 
 def span(values: npt.NDArray[np.float64], least: float) -> tuple[float, float]:
@@ -502,7 +510,8 @@ def cell_map(
 ) -> None:
     """One sign per cell, a string after the other; the lowest and highest cell stand out."""
     known = np.isfinite(values)
-    extremes = {int(np.nanargmin(values)): "low", int(np.nanargmax(values)): "high"} if known.any() else {}
+    lowest, highest = extremes(values)
+    styles = {lowest: "low", highest: "high"}
     level = np.zeros(len(values), dtype=np.int64)
     level[known] = np.round((values[known] - low) / (high - low) * (len(LEVELS) - 1)).astype(np.int64)
     per_line = max((page.width - 12) // 11 * 10, 10)
@@ -515,7 +524,7 @@ def cell_map(
             for place, n in enumerate(part):
                 gap = " " if place and place % 10 == 0 else ""
                 sign = LEVELS[level[n]] if known[n] else "·"
-                spans += [gap, (sign, extremes.get(n, "" if known[n] else "dim"))]
+                spans += [gap, (sign, styles.get(n, "" if known[n] else "dim"))]
             page.add(*_joined(spans))
 
 
