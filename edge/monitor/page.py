@@ -26,7 +26,7 @@ LEVELS = "▁▂▃▄▅▆▇█"
 ASCII = str.maketrans(
     {
         "·": ".", "…": "~", "─": "-", "█": "#", "░": ".", "±": "+-", "°": "", "Ω": "Ohm", "µ": "u",
-        "▲": "^", "▼": "v", "▶": ">", "✓": "+", "×": "x", "≥": ">=", "—": "-", "–": "-",
+        "▲": "^", "▼": "v", "▶": ">", "→": ">", "✓": "+", "×": "x", "≥": ">=", "—": "-", "–": "-",
         **{sign: str(n + 1) for n, sign in enumerate(LEVELS[:-1])},
     }
 )  # fmt: skip
@@ -44,12 +44,14 @@ def clean(text: str, ascii_only: bool) -> str:
 
 
 class Column(NamedTuple):
-    """A column of a table: `width` 0 takes what is left; shown only on pages `from_width` wide or wider."""
+    """A column of a table: `width` 0 takes what is left; shown only on pages `from_width` wide or wider. Where
+    `ending`, the end of what is too long stays."""
 
     title: str
     width: int
     right: bool = False
     from_width: int = 0
+    ending: bool = False
 
 
 class Page:
@@ -112,6 +114,7 @@ class Page:
             cell = cells[n]
             text, own = (cell, "") if isinstance(cell, str) else cell
             width = columns[n].width or max((self.width - fixed) // len(rest), 1)
+            text = self.fit_end(text, width) if columns[n].ending else text
             spans.append((self.cell(text, width, columns[n].right), own or style))
             spans.append(("  ", style))
         self.add(*spans[:-1])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge.can.frames import ERROR, EXTENDED, FRAME, Frames
+from edge.can.frames import ERROR, EXTENDED, Frames
 from edge.can.load import bits_on_bus
 
 MAX_IDS = 4096
@@ -72,17 +72,30 @@ class Traffic:
         self._labels = 0
         self._frames = np.zeros(n, np.int64)
         self._busy_s = np.zeros(n)
-        self._waiting: list[Frames] = []  # whose bits are not yet counted
+        self._waiting: list[Frames] = []
+        self._unmeasured: list[Frames] = []  # whose bits are not yet counted
         self._marks: deque[_Mark] = deque(maxlen=WINDOW_MARKS)
 
     def take(self, frames: Frames) -> None:
-        """Count frames, in the order of their arrival."""
-        if not len(frames):
+        """Frames, in the order of their arrival; they are looked at together, at the next tick."""
+        if len(frames):
+            if not self._marks:
+                self._mark(int(frames["time_us"][0]))
+            self._waiting.append(frames)
+
+    def tick(self, now_us: int) -> None:
+        """Bus time goes on."""
+        self._count()
+        if self._marks and now_us - self._marks[-1].t_us >= MARK_US:
+            self._mark(now_us)
+
+    def _count(self) -> None:
+        if not self._waiting:
             return
-        if not self._marks:
-            self._mark(int(frames["time_us"][0]))
-        self._waiting.append(frames)
-        self._frames += np.bincount(frames["channel"], minlength=len(self._frames))[: len(self._frames)]
+        frames = np.concatenate(self._waiting)
+        self._waiting = []
+        self._unmeasured.append(frames)
+        self._frames += np.bincount(frames["channel"], minlength=len(self._frames))
         frames = frames[frames["flags"] & ERROR == 0]
         keys = frames["channel"].astype(np.int64) << 40 | frames["id"].astype(np.int64)
         keys |= np.where(frames["flags"] & EXTENDED, EXTENDED_KEY, 0)
@@ -96,13 +109,9 @@ class Traffic:
         known[inside] = self.rows["key"][place[inside]] == found[inside]
         self._update(place[known], last_us[known], count[known])
 
-    def tick(self, now_us: int) -> None:
-        """Bus time goes on."""
-        if self._marks and now_us - self._marks[-1].t_us >= MARK_US:
-            self._mark(now_us)
-
     def picture(self, now_us: int) -> TrafficPicture:
         """The traffic now."""
+        self._count()
         self._count_bits()
         rate, frames_s, load = (
             np.zeros(len(self.rows)),
@@ -167,11 +176,11 @@ class Traffic:
 
     def _count_bits(self) -> None:
         """Seldom and for many frames at once: that is far cheaper than for each few that arrive."""
-        if not self._waiting:
+        if not self._unmeasured:
             return
-        frames = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
-        self._waiting = []
-        nominal, data = bits_on_bus(frames.astype(FRAME, copy=False))
+        frames = np.concatenate(self._unmeasured)
+        self._unmeasured = []
+        nominal, data = bits_on_bus(frames)
         for n in range(len(self._frames)):
             mine = frames["channel"] == n
             self._busy_s[n] += nominal[mine].sum() / self._rates[n, 0] + data[mine].sum() / self._rates[n, 1]

@@ -158,7 +158,7 @@ def _progress(feed: FeedPicture, paused: bool) -> Span:
 
 
 def _keys(feed: FeedPicture, state: BusState) -> list[tuple[str, str]]:
-    keys = [("q", "quit"), ("?", "help"), ("1-5", "view")]
+    keys = [("q", "quit"), ("?", "help"), (f"1-{len(VIEWS)}", "view")]
     name = VIEWS[state.view][0]
     if name in ("Messages", "Signals"):
         keys += [("/", "find"), ("s", "sort")]
@@ -172,7 +172,7 @@ def _keys(feed: FeedPicture, state: BusState) -> list[tuple[str, str]]:
 
 def _help(page: Page) -> None:
     rows = (
-        ("1 to 5, Tab", "the views"),
+        (f"1 to {len(VIEWS)}, Tab", "the views"),
         ("arrows, Page Up, Page Down, Home, End", "scroll"),
         ("/", "find as you type, each word anywhere; Enter keeps it, Esc clears it"),
         ("s", "sort by the next column"),
@@ -333,7 +333,7 @@ def _found_line(
 SIGNAL_COLUMNS = (
     Column("signal", 0), Column("value", 14, right=True), Column("unit", 5),
     Column("age", 7, right=True), Column("validity", 13), Column("message", 20, from_width=130),
-    Column("path", 0, from_width=100),
+    Column("path", 0, from_width=100, ending=True),
 )  # fmt: skip
 
 
@@ -374,9 +374,8 @@ def _signal_row(page: Page, picture: BusPicture, n: int, here: bool) -> None:
     value = "" if state == NEVER else value_text(slot, int(table.raw[n]), float(table.value[n]))
     age = "" if state == NEVER else seconds((picture.now_us - int(table.time_us[n])) / 1e6)
     valid: Span = (NAMES[state], "good" if state == GOOD else style)
-    path = page.fit_end(short_path(table.paths[n]), page.width // 3)
     cells: list[Span | str] = [
-        signal_text(slot), (value, style or "head"), unit_text(slot.unit), age, valid, (slot.message, "dim"), (path, "dim"),
+        signal_text(slot), (value, style or "head"), unit_text(slot.unit), age, valid, (slot.message, "dim"), (short_path(table.paths[n]), "dim"),
     ]  # fmt: skip
     if here:  # one colour for the whole row
         cells = [cell if isinstance(cell, str) else cell[0] for cell in cells]
