@@ -222,9 +222,7 @@ class Terminal:
             with contextlib.suppress(OSError, ValueError):
                 select.select([], [self._fd], [], 0.02)
         with contextlib.suppress(termios.error):
-            termios.tcsetattr(
-                self._fd, termios.TCSADRAIN if not self._unsent else termios.TCSANOW, self._before
-            )
+            termios.tcsetattr(self._fd, termios.TCSANOW, self._before)
         self._before = None
 
     def _stop_for_now(self) -> None:
