@@ -225,9 +225,9 @@ def _once(bus: Bus, feed: LiveFeed | LogFeed, after_s: float | None, as_json: bo
             while time.monotonic() < end:
                 if not feed.advance(bus):
                     time.sleep(IDLE_S)
+        picture, about = bus.picture(), feed.picture()
     finally:
         feed.close()
-    picture, about = bus.picture(), feed.picture()
     print(json.dumps(bus_object(picture, about)) if as_json else bus_text(picture, about))
     if about.trouble:
         raise LogError(about.trouble)
