@@ -24,7 +24,7 @@ from edge import __version__, clock
 from edge.battery.model import load_cell
 from edge.can.frames import FRAME, Frames
 from edge.can.sources import Source, open_source
-from edge.config import Config, load
+from edge.config import CanConfig, Config, load
 from edge.core import TICK_US, Core, Setup
 from edge.errors import AyazError, ConfigError, SourceError, SpoolError
 from edge.recording import Recorder
@@ -41,6 +41,7 @@ CLOCK_EVERY_S = 10.0
 STEP_MS = 20  # a wall clock that moved by more than this is told to the core
 MEMORY_EVERY_S = 60.0
 REOPEN_EVERY_S = 1.0
+STATUS_EVERY_S = 1.0
 MAX_UNSPOOLED = 1000  # items held in memory while the disk refuses: an hour or two of one bus
 
 
@@ -106,7 +107,7 @@ class Agent:
         self.recorder = Recorder(record, [c.name for c in config.can]) if record else None
         if self.recorder:
             self.recorder.start(boot, restored)
-        self.inputs = [_Input(c.source, n, c.bitrate) for n, c in enumerate(config.can)]
+        self.inputs = [_Input(c, n) for n, c in enumerate(config.can)]
         self.unspooled: list[Item] = []
         self.dropped_unspooled = 0
         self._disk_refused = False
@@ -175,7 +176,7 @@ class Agent:
             self.core.set_clock(offset, quality)
 
     def _tell_loss(self) -> None:
-        loss = {f"{c.name}.reopened": i.reopened for c, i in zip(self.config.can, self.inputs, strict=True)}
+        loss = {f"{i.config.name}.{what}": n for i in self.inputs for what, n in i.losses().items()}
         loss["unspooled"] = self.dropped_unspooled
         if loss != self._loss:
             self._loss = loss
@@ -214,6 +215,7 @@ class Agent:
     def _close(self) -> None:
         for i in self.inputs:
             i.close()
+        self._tell_loss()
         if self.recorder:
             self.recorder.seal()
             self.recorder.close()
@@ -225,19 +227,24 @@ class Agent:
 
 
 class _Input:
-    """One CAN channel that comes back by itself after its interface went away."""
+    """One CAN channel that comes back by itself after its interface went away.
 
-    def __init__(self, spec: str, number: int, bitrate: int) -> None:
-        self.spec, self.number, self.bitrate = spec, number, bitrate
+    What its source complains of is logged once, and again where it came back.
+    """
+
+    def __init__(self, config: CanConfig, number: int) -> None:
+        self.config, self.number = config, number
         self.reopened = 0
         self._source: Source | None = None
-        self._next_try = 0.0
-        self._failed = False
+        self._opened = self._failed = False
+        self._next_try = self._next_look = 0.0
+        self._complaints: tuple[str, ...] = ()
+        self._losses: dict[str, int] = {}
 
     def read(self) -> Frames:
         """Frames that have arrived; none while the interface is away."""
         try:
-            if self._source is None and not self._open():
+            if not self._opened and not self._open():
                 return np.zeros(0, FRAME)
             assert self._source is not None
             return self._source.read(0.0)
@@ -253,19 +260,44 @@ class _Input:
         if now < self._next_try:
             return False
         self._next_try = now + REOPEN_EVERY_S
-        source = open_source(self.spec, self.number, self.bitrate)
-        source.open()
-        self._source = source
+        if self._source is None:
+            c = self.config
+            self._source = open_source(
+                c.source,
+                self.number,
+                c.bitrate,
+                data_bitrate=c.data_bitrate,
+                filters=c.filters,
+                listen_only=c.listen_only,
+            )
+        self._source.open()
+        self._opened = True
         if self._failed:
             self.reopened += 1
             self._failed = False
-            log.info("%s is back", self.spec)
+            log.info("%s is back", self.config.source)
         return True
+
+    def losses(self) -> dict[str, int]:
+        """What was lost before the core, by name; asked of the source once a second."""
+        now = time.monotonic()
+        if self._source is not None and now >= self._next_look:
+            self._next_look = now + STATUS_EVERY_S
+            self._look(self._source)
+        return self._losses | {"reopened": self.reopened}
+
+    def _look(self, source: Source) -> None:
+        status = source.status()
+        for complaint in set(status.complaints) - set(self._complaints):
+            log.warning("%s", complaint)
+        self._complaints = status.complaints
+        self._losses = status.losses()
 
     def close(self) -> None:
         if self._source is not None:
             self._source.close()
-        self._source = None
+            self._look(self._source)
+        self._opened = False
 
 
 @click.command()

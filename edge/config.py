@@ -9,8 +9,11 @@ about a key. `load` reports every mistake at once, each as `FILE:LINE: what is w
 
     [[can]]                          # one per CAN channel
     name = "bms"
-    source = "socketcan:can0"        # python-can's interface:channel
+    source = "can0"                  # SocketCAN; or python-can's interface:channel; or log:PATH
     bitrate = 500000
+    # data_bitrate = 2000000         # CAN FD
+    # filters = "18FEF100:1FFFFF00"  # kernel filters ID:MASK,...: they hide unknown ids and the bus load
+    # listen_only = false            # do not complain that the controller acknowledges
     dbc = "bms"                      # one that we ship, or a path; its signal map lies beside it
 
     [battery]
@@ -58,6 +61,12 @@ def _source(value: str) -> str | None:
     )
 
 
+def _filters(value: str) -> str | None:
+    one = r"[0-9A-Fa-f]{1,8}:[0-9A-Fa-f]{1,8}"
+    good = re.fullmatch(rf"({one}(,\s*{one})*)?", value) and value.count(",") < 512
+    return None if good else "must be at most 512 of ID:MASK in hexadecimal, with commas between"
+
+
 def _broker(value: str) -> str | None:
     try:
         parse_broker(value)
@@ -91,6 +100,9 @@ class CanConfig:
     source: str = key(_source)
     dbc: str = key(_not_empty)
     bitrate: int = key(_positive, 500_000)
+    data_bitrate: int | None = key(_positive, None)  # CAN FD's second phase
+    filters: str = key(_filters, "")
+    listen_only: bool = key(None, True)
 
 
 @dataclass(frozen=True)
@@ -219,7 +231,7 @@ class _Reader:
         if hasattr(kind, "__dataclass_fields__"):
             return self.section(kind, value, place)
         wanted: Any = {Path: str, float: (int, float)}.get(kind, kind)
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        if not isinstance(value, wanted) or isinstance(value, bool) != (kind is bool):
             self.wrong(place, f"must be a {_TYPE_NAMES[kind]}, not {value!r}")
             return None
         value = (self.path.parent / value).absolute() if kind is Path else kind(value)
@@ -235,7 +247,13 @@ class _Reader:
         return tuple(self.section(kind, table, (*place, n)) for n, table in enumerate(value))
 
 
-_TYPE_NAMES: dict[type, str] = {str: "text", int: "whole number", float: "number", Path: "path"}
+_TYPE_NAMES: dict[type, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    Path: "path",
+    bool: "true or false",
+}
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\-]+)\s*\]\]?")
 _KEY = re.compile(r"\s*([\w\-]+)\s*=")

@@ -24,7 +24,7 @@ cdef extern from *:
     #include <poll.h>
     #include <sys/socket.h>
     #include <time.h>
-    #ifndef __linux__  /* so that the rest of Ayaz builds elsewhere; opening a source says that there is no SocketCAN */
+    #ifndef __linux__  /* the rest of Ayaz builds elsewhere too; to open a source fails there */
     struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
     static int recvmmsg(int fd, struct mmsghdr *m, unsigned int n, int flags, struct timespec *t)
     { (void)fd; (void)m; (void)n; (void)flags; (void)t; errno = ENOSYS; return -1; }
@@ -155,8 +155,8 @@ cdef inline int64_t _now(int clock) noexcept nogil:
 cdef int64_t _offset() noexcept nogil:
     """Monotonic minus wall time, ns: the tightest of three looks."""
     cdef int64_t before, wall, after, width, best = 0, narrowest = <int64_t> 1 << 62
-    cdef int i
-    for i in range(3):
+    cdef int _look
+    for _look in range(3):
         before = _now(CLOCK_MONOTONIC)
         wall = _now(CLOCK_REALTIME)
         after = _now(CLOCK_MONOTONIC)
@@ -223,7 +223,10 @@ cdef class StampClock:
         self.device_last = device
         return device + self.device_offset
 
-    def times(self, const int64_t[::1] wall, const int64_t[::1] device, int64_t now, int64_t offset, int64_t[::1] out):
+    def times(
+        self, const int64_t[::1] wall, const int64_t[::1] device, int64_t now, int64_t offset,
+        int64_t[::1] out,
+    ):
         """One read's stamps: `out` in ns. What `Receiver.read` does, for tests."""
         cdef Py_ssize_t i
         self.begin(offset)
@@ -255,7 +258,7 @@ cdef class Receiver:
         memset(self.counts, 0, sizeof(self.counts))
 
     def __init__(self, int channel):
-        cdef int i
+        cdef Py_ssize_t i
         self.channel = channel
         self.clock = StampClock()
         self.lost_socket = self.drops = 0

@@ -22,6 +22,7 @@ IntArray = npt.NDArray[np.int64]
 TAIL = 13  # CRC delimiter, acknowledge and its delimiter, 7 end of frame, 3 interframe space
 CRC15, CRC15_BITS = np.uint16(0x4599), 15
 SHORT_FD_CRC, LONG_FD_CRC = 27, 32  # fixed stuff bits + stuff count + CRC: to 16 bytes, and beyond
+BLOCK = 4096  # frames at a time: they fit the processor's cache, which is four times as fast
 SHORTEST = 47  # bits of the shortest frame there is, without stuff bits
 FD_LENGTHS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64)
 
@@ -42,7 +43,9 @@ def bits_on_bus(frames: Frames) -> tuple[IntArray, IntArray]:
     for one in np.unique(shape[shape >= 0]).tolist():
         chosen = np.flatnonzero(shape == one)
         count = _fd if one >> 8 & FD else _classic
-        nominal[chosen], data[chosen] = count(frames[chosen], one >> 8, one & 0xFF)
+        for begin in range(0, len(chosen), BLOCK):
+            part = chosen[begin : begin + BLOCK]
+            nominal[part], data[part] = count(frames[part], one >> 8, one & 0xFF)
     return nominal, data
 
 

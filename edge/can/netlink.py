@@ -32,7 +32,9 @@ TIMEOUT_S = 1.0
 
 HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, seq, pid
 INTERFACE = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
-CAN_STATS = struct.Struct("=6I")  # bus_error, error_warning, error_passive, bus_off, arbitration_lost, restarts
+CAN_STATS = struct.Struct(
+    "=6I"
+)  # bus_error, error_warning, error_passive, bus_off, arbitration_lost, restarts
 STATS_RX_DROPPED, STATS_RX_OVER, STATS_RX_FIFO = 6, 11, 14  # places in rtnl_link_stats64, u64 each
 
 

@@ -48,7 +48,7 @@ def plain(one: Frames) -> tuple[int, int]:
     start = f"0{number >> 18:011b}11{number & 0x3FFFF:018b}" if flags & EXTENDED else f"0{number:011b}"
     data = "".join(f"{b:08b}" for b in one["data"][0, :length])
     if not flags & FD:
-        middle = remote + ("00" if flags & EXTENDED else "00")
+        middle = remote + "00"
         body = start + middle + f"{length:04b}" + data
         body += crc15(body)
         return len(body) + len(stuff(body, True)) + 13, 0
@@ -71,7 +71,9 @@ def test_every_kind_of_frame_as_the_plain_twin_counts_it() -> None:
         length = 0 if flags & REMOTE else rng.choice(FD_LENGTHS if flags & FD else range(9))
         fill = rng.choice((b"\0", b"\xff", b"\x1f", bytes([rng.randrange(256)])))
         data = rng.choice((rng.randbytes(length), fill * length))
-        parts.append(frame(rng.randrange(1 << 29) if flags & EXTENDED else rng.randrange(1 << 11), flags, data))
+        parts.append(
+            frame(rng.randrange(1 << 29) if flags & EXTENDED else rng.randrange(1 << 11), flags, data)
+        )
     nominal, second = bits_on_bus(np.concatenate(parts))
     assert list(zip(nominal.tolist(), second.tolist(), strict=True)) == [plain(p) for p in parts]
 
