@@ -10,7 +10,7 @@ help:
 	@echo "make demo         simulated buses on the depot's page"
 	@echo "make test         all tests but the fault campaigns"
 	@echo "make test-faults  kills and cuts, a slice that CI runs"
-	@echo "make campaign     the full fault campaigns (long)"
+	@echo "make campaign     the full campaigns: conformance, fuzz, sanitizers, faults (hours)"
 	@echo "make check        format, lint, types"
 	@echo "make bench        benchmarks beside their peers"
 
@@ -38,7 +38,8 @@ test-faults: $(VENV)/dev.stamp
 
 campaign: $(VENV)/dev.stamp
 	@scripts/system-packages
-	AYAZ_CAMPAIGN=1 $(BIN)/pytest -m faults $(PYTEST)
+	AYAZ_CAMPAIGN=1 $(BIN)/pytest -m "faults or campaign" $(PYTEST)
+	scripts/sanitize $(BIN) -m campaign tests/fuzz
 
 check: $(VENV)/dev.stamp
 	@scripts/check $(BIN)

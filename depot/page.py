@@ -1,6 +1,7 @@
 """The depot's page: the fleet at a glance, and a page for each bus. NiceGUI, nothing from outside.
 
-Every number is read from the store; the page refreshes itself once a second (plots every five).
+Every number is read from the store; the page refreshes itself once a second (plots every five). What is not good
+(stale, not available, error, suspect) is not shown: a retained state does not hold it, a plot has a gap there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from nicegui import ui
 
 from depot.store import Live, Store
+from edge.signals.validity import GOOD
 
 PACK = "Vehicle.Powertrain.TractionBattery"
 SOC = f"{PACK}.StateOfCharge.Current"
@@ -182,10 +184,25 @@ def held(at: Any, times: Any, values: Any) -> Any:
     return values[np.clip(np.searchsorted(times, at, side="right") - 1, 0, None)]
 
 
-def thinned(times: Any, values: Any) -> list[list[float]]:
-    """Points for a plot, at most MAX_POINTS of them."""
+def broken(times: Any, values: Any, worth_times: Any, worth: Any, held_to_ms: int) -> tuple[Any, Any]:
+    """Samples with a gap (NaN) from wherever the signal is not good; a last good one holds until `held_to_ms`."""
+    bad = worth_times[worth != GOOD]
+    times, values = np.append(times, bad), np.append(values, np.full(len(bad), np.nan))
+    order = np.argsort(times, kind="stable")
+    times, values = times[order], values[order]
+    if len(times) and times[-1] < held_to_ms and not np.isnan(values[-1]):
+        times, values = np.append(times, held_to_ms), np.append(values, values[-1])
+    return times, values
+
+
+def thinned(times: Any, values: Any) -> list[list[float | None]]:
+    """Points for a plot, at most MAX_POINTS of them and all gaps."""
     step = max(len(times) // MAX_POINTS, 1)
-    return [[int(t), round(float(v), 3)] for t, v in zip(times[::step], values[::step], strict=True)]
+    kept = (np.arange(len(times)) % step == 0) | np.isnan(values)
+    return [
+        [int(t), None if np.isnan(v) else round(float(v), 3)]
+        for t, v in zip(times[kept], values[kept], strict=True)
+    ]
 
 
 def chart(title: str, unit: str, series: list[dict[str, Any]], legend: bool = True) -> dict[str, Any]:
@@ -209,7 +226,7 @@ def chart(title: str, unit: str, series: list[dict[str, Any]], legend: bool = Tr
     }
 
 
-def line(name: str, points: list[list[float]], shade: str, **more: Any) -> dict[str, Any]:
+def line(name: str, points: list[list[float | None]], shade: str, **more: Any) -> dict[str, Any]:
     """One line of a plot."""
     style = {"color": shade, "width": 2, **more.pop("lineStyle", {})}
     return {
@@ -262,11 +279,9 @@ class _BusPlots:
         return self.store.series(self.operator, self.bus, path, *self.window_ms)
 
     def _series(self, path: str) -> tuple[Any, Any]:
-        """Samples of the window shown, and the last one once more, where it holds until now."""
-        t, values = self._samples(path)
-        if not len(t) or t[-1] >= self.held_to_ms:
-            return t, values
-        return np.append(t, self.held_to_ms), np.append(values, values[-1])
+        """Samples of the window shown, with gaps where the signal was not good."""
+        worth = self.store.worth(self.operator, self.bus, path, *self.window_ms)
+        return broken(*self._samples(path), *worth, self.held_to_ms)
 
     def _soc(self) -> dict[str, Any]:
         t, soc = self._series(SOC)
@@ -310,8 +325,9 @@ class _BusPlots:
     def _cells(self) -> dict[str, Any]:
         newest = self.store.newest(self.operator, self.bus, f"{PACK}.String%.Cell%.Voltage")
         volts = [newest[path] for path in sorted(newest)]
-        points = [[n % CELLS_A_ROW, n // CELLS_A_ROW, round(v * 1000)] for n, v in enumerate(volts)]
-        low, high = (min(volts) * 1000, max(volts) * 1000) if volts else (0, 1)
+        good = {n: v * 1000 for n, v in enumerate(volts) if not np.isnan(v)}  # the others stay empty
+        points = [[n % CELLS_A_ROW, n // CELLS_A_ROW, round(v)] for n, v in good.items()]
+        low, high = (min(good.values()), max(good.values())) if good else (0, 1)
         rows = -(-len(volts) // CELLS_A_ROW)
         per_string = max(rows // 2, 1)
         names = [f"S{n // per_string + 1}  {n % per_string * CELLS_A_ROW + 1}" for n in range(rows)]

@@ -2,7 +2,8 @@
 
 SQLite, one file. Uniqueness lives in `batch`: primary key (operator, bus, boot, seq). A batch's samples
 enter in its transaction, one row per column: packed int64 times (wall ms) and float64 values, so that one
-signal over a day is a few thousand small blocks. The same key with other content goes to `quarantine`.
+signal over a day is a few thousand small blocks. What a signal is worth lies beside it, as PATH#validity. The same
+key with other content goes to `quarantine`.
 A batch whose schema is not known yet is parked: neither stored nor acknowledged.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import sqlite3
 import threading
 import time
@@ -25,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import BatchError, StoreError
+from edge.signals.validity import GOOD
 from edge.telemetry.batch import Acknowledged, Column, decode_batch, decode_schema, physical
 from edge.telemetry.sqlite import transaction
 
@@ -44,6 +47,7 @@ CREATE TABLE IF NOT EXISTS quarantine (
 CREATE TABLE IF NOT EXISTS live (
     operator TEXT, bus TEXT, state TEXT, state_ms INTEGER, status TEXT, PRIMARY KEY (operator, bus)) WITHOUT ROWID;
 """
+VALIDITY = "#validity"  # after a path: what it is worth from a time on, a number of edge.signals.validity
 Outcome = Literal["stored", "duplicate", "parked", "quarantined"]
 
 
@@ -125,7 +129,7 @@ class Store:
             if any(int(n) >= len(columns) for n in batch.s):
                 raise BatchError("a column that its schema has not")
             with transaction(self._db):
-                ledger = json.dumps(batch.ledger)
+                ledger = msgspec.json.encode(batch.ledger).decode()
                 row = (operator, bus, batch.boot, batch.seq, "batch", batch.wall0_ms, batch.clock, ledger)
                 outcome = self._insert_item(row, payload)
                 if outcome == "stored":
@@ -154,8 +158,6 @@ class Store:
         rows = []
         for name in batch.s:
             column = columns[int(name)]
-            if column.encoding == "validity":
-                continue
             times, raw = batch.samples(int(name))
             if not len(times):
                 continue
@@ -176,13 +178,12 @@ class Store:
         return self._columns[schema]
 
     def _path_id(self, column: Column) -> int:
-        if column.path not in self._paths:
-            self._db.execute(
-                "INSERT OR IGNORE INTO path (path, unit) VALUES (?,?)", (column.path, column.unit)
-            )
-            row = self._db.execute("SELECT id FROM path WHERE path=?", (column.path,)).fetchone()
-            self._paths[column.path] = int(row[0])
-        return self._paths[column.path]
+        path = column.path + VALIDITY if column.encoding == "validity" else column.path
+        if path not in self._paths:
+            self._db.execute("INSERT OR IGNORE INTO path (path, unit) VALUES (?,?)", (path, column.unit))
+            row = self._db.execute("SELECT id FROM path WHERE path=?", (path,)).fetchone()
+            self._paths[path] = int(row[0])
+        return self._paths[path]
 
     def _quarantine(self, operator: str, bus: str, why: str, payload: bytes) -> None:
         row = (operator, bus, _now_ms(), why, payload[:65536])
@@ -259,15 +260,43 @@ class Store:
         order = np.argsort(times[inside], kind="stable")
         return times[inside][order], numbers[inside][order]
 
+    def worth(
+        self, operator: str, bus: str, path: str, begin_ms: int, end_ms: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The changes of a signal's validity: as `series`, and before them the one that held at `begin_ms`.
+
+        Both are empty where nothing is known of it: an estimate has no validity of its own.
+        """
+        before = self._ask(
+            "SELECT times, numbers FROM block JOIN path ON path.id = block.path "
+            "WHERE operator=? AND bus=? AND path.path=? AND t0_ms<? ORDER BY t0_ms DESC LIMIT 1",
+            operator, bus, path + VALIDITY, begin_ms,
+        )  # fmt: skip
+        times, numbers = self.series(operator, bus, path + VALIDITY, begin_ms, end_ms)
+        for block_times, block_numbers in before:
+            n = int(np.searchsorted(np.frombuffer(block_times, np.int64), begin_ms))
+            held = np.frombuffer(block_numbers, np.float64)[n - 1]
+            times, numbers = np.append(begin_ms, times), np.append(held, numbers)
+        return times, numbers
+
     def newest(self, operator: str, bus: str, like: str) -> dict[str, float]:
-        """The newest value of every path that matches an SQL LIKE pattern."""
+        """The newest value of every path that matches an SQL LIKE pattern; NaN where it is not good any more."""
         rows = self._ask(
             "SELECT path.path, numbers, max(t1_ms) FROM path JOIN block ON block.path = path.id AND operator=? AND bus=? "
-            "WHERE path.path LIKE ? AND t0_ms > (SELECT max(state_ms) FROM live WHERE operator=? AND bus=?) - 120000 "
+            "WHERE path.path LIKE ? AND path.path NOT LIKE '%#validity' AND t0_ms > (SELECT max(state_ms) FROM live WHERE operator=? AND bus=?) - 120000 "
             "GROUP BY path.path",
             operator, bus, like, operator, bus,
         )  # fmt: skip
-        return {path: float(np.frombuffer(numbers, np.float64)[-1]) for path, numbers, _ in rows}
+        worth = self._ask(
+            "SELECT path.path, numbers, max(t0_ms) FROM path JOIN block ON block.path = path.id AND operator=? AND bus=? "
+            "WHERE path.path LIKE ? GROUP BY path.path",
+            operator, bus, like + VALIDITY,
+        )  # fmt: skip
+        bad = {path for path, numbers, _ in worth if np.frombuffer(numbers, np.float64)[-1] != GOOD}
+        return {
+            path: math.nan if path + VALIDITY in bad else float(np.frombuffer(numbers, np.float64)[-1])
+            for path, numbers, _ in rows
+        }
 
     def verify(self) -> list[dict[str, Any]]:
         """Per bus and boot: what is stored, the gaps in it, and what the bus's own ledger says was lost."""
@@ -282,7 +311,7 @@ class Store:
                 "SELECT ledger FROM batch WHERE operator=? AND bus=? AND boot=? AND ledger IS NOT NULL ORDER BY seq DESC LIMIT 1",
                 operator, bus, boot,
             )  # fmt: skip
-            lost = json.loads(ledger[0][0]).get("lost", {}) if ledger else {}
+            lost = _lost(json.loads(ledger[0][0])) if ledger else {}
             result.append(
                 {
                     "operator": operator,
@@ -306,6 +335,14 @@ class Store:
                 return self._db.execute(question, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: cannot be read: {error}") from None
+
+
+def _lost(ledger: dict[str, Any]) -> dict[str, Any]:
+    """What a ledger says was lost, by name; what a CAN channel lost as CHANNEL.NAME."""
+    lost = dict(ledger.get("lost", {}))
+    for channel, counts in ledger.get("can", {}).items():
+        lost |= {f"{channel}.{name}": n for name, n in counts.items() if name.startswith("lost_")}
+    return lost
 
 
 def _spans(keys: list[int]) -> Acknowledged:

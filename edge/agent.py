@@ -178,6 +178,8 @@ class Agent:
     def _tell_loss(self) -> None:
         loss = {f"{i.config.name}.{what}": n for i in self.inputs for what, n in i.losses().items()}
         loss["unspooled"] = self.dropped_unspooled
+        if self.recorder:
+            loss["unrecorded"] = self.recorder.missed
         if loss != self._loss:
             self._loss = loss
             if self.recorder:

@@ -24,10 +24,11 @@ from edge.can.decoder import Counts, Decoder, LatestTable
 from edge.can.frames import Frames
 from edge.errors import CellModelError
 from edge.signals.catalogue import Catalogue, Signal
-from edge.signals.validity import GOOD, NEVER, STALE
+from edge.signals.validity import GOOD, NEVER, STALE, SUSPECT
 from edge.telemetry.batch import BatchBuilder, Column, Item, Schema
 
 TICK_US = 100_000
+LONG_AGO_US = -(1 << 60)
 
 PACK = "Vehicle.Powertrain.TractionBattery"
 PACK_SOC = f"{PACK}.StateOfCharge.Current"
@@ -36,12 +37,14 @@ BMS_SOC = f"{PACK}.StateOfCharge.Displayed"
 ESTIMATE_QUANTUM_PCT = 0.01
 ESTIMATE_RATE_US = 1_000_000
 CELL_ESTIMATE_RATE_US = 10_000_000
+LEDGER_NAMES = {"lost_controller": "lost_controller_at_least"}  # a driver says that, not how many
 OFF_SOC_SD = 0.05  # what may have been charged or used while the agent was off
 BMS_SOC_SD = (
     0.10  # how far we trust a BMS's own figure as a first guess: 1 sd of the 5 to 15 % seen on the road
 )
 
 IntArray = npt.NDArray[np.int64]
+_NOTHING = np.empty(0, np.int64)
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -72,8 +75,9 @@ class Core:
         self.decoder = Decoder.from_catalogue(catalogue)
         self.latest = LatestTable(len(self.decoder.slots))
         self.counts = Counts(len(catalogue.channels))
-        self.battery = _Battery(setup, self.decoder, restored)
-        self.uplink = _Sampler(self.decoder, [s for s in catalogue.signals if s.rate_s > 0], catalogue)
+        self.watch = _Watch(self.decoder, catalogue)
+        self.battery = _Battery(setup, self.watch, restored)
+        self.uplink = _Sampler(self.decoder, self.watch, catalogue)
         self.schema = Schema((*self.uplink.columns, *self.battery.columns))
         self.builder = BatchBuilder(setup.operator, setup.bus, boot, self.schema)
         self.seq = 0
@@ -91,7 +95,7 @@ class Core:
         self._wall_offset_ms, self._clock = wall_offset_ms, quality
 
     def set_loss(self, loss: Mapping[str, int]) -> None:
-        """Cumulative counts of what was lost before the core (sockets, spool), by name."""
+        """Cumulative counts of what was lost outside the core, by name; `CHANNEL.NAME` is of a channel."""
         self._loss = dict(loss)
 
     def feed(self, frames: Frames) -> None:
@@ -105,10 +109,12 @@ class Core:
             self._batch_t0_us = now_us
         dt_us = now_us - self.now_us if self.now_us >= 0 else 0
         self.now_us = now_us
-        self.battery.step(dt_us / 1e6, now_us, self.latest)
+        self.watch.look(now_us, self.latest)
+        self.battery.step(dt_us / 1e6, self.latest)
         self._add(*self.uplink.sample(now_us, self.latest))
         columns, values = self.battery.sample(now_us)
-        self._add(columns + len(self.uplink.columns), np.full(len(columns), now_us // 1000), values)
+        if len(columns):
+            self._add(columns + len(self.uplink.columns), np.full(len(columns), now_us // 1000), values)
         if now_us - self._batch_t0_us >= self.setup.batch_interval_s * 1e6:
             items += self.seal()
         return items
@@ -126,13 +132,16 @@ class Core:
     # What flows out
 
     def ledger(self) -> dict[str, Any]:
-        """Cumulative counts since this boot: what each channel saw and refused, and what was lost."""
-        channels = self.setup.catalogue.channels
-        return {
-            "can": {c.name: self.counts.of_channel(c.number) for c in channels},
-            "lost": dict(self._loss),
-            "memory_refused": self.battery.memory_refused,
-        }
+        """Cumulative counts since this boot: what each channel saw, refused and lost (docs/protocol.md)."""
+        can = {c.name: self.counts.of_channel(c.number) for c in self.setup.catalogue.channels}
+        lost: dict[str, int] = {}
+        for name, count in self._loss.items():
+            channel, _, what = name.rpartition(".")
+            if channel in can:
+                can[channel][LEDGER_NAMES.get(what, what)] = count
+            else:
+                lost[name] = count
+        return {"can": can, "lost": lost, "memory_refused": self.battery.memory_refused}
 
     def snapshot(self) -> dict[str, Any]:
         """The bus at this moment by VSS path, in the units of VSS, for the retained `state`."""
@@ -152,30 +161,70 @@ class Core:
             self.builder.add(column, t_ms, value)
 
 
+class _Watch:
+    """What the latest value of every signal of the maps is worth, worked out once a tick.
+
+    `validity` (numbers of edge.signals.validity) and `time_us` have the shape [signals of the catalogue].
+    Late comes before what its sender says of it; frozen is only what would be good.
+    """
+
+    def __init__(self, decoder: Decoder, catalogue: Catalogue) -> None:
+        self.signals = catalogue.signals
+        self.slots = np.array([decoder.slot(s.channel, s.message, s.signal) for s in self.signals], np.int64)
+        timeouts = {(m.channel, m.message): m.timeout_ms for m in catalogue.messages}
+        self._timeout_us = np.array(
+            [timeouts[s.channel, s.message] * 1000 for s in self.signals], dtype=np.int64
+        )
+        frozen_s = [s.frozen_s for s in self.signals]
+        self._can_freeze = np.flatnonzero(np.array(frozen_s) > 0)
+        self._frozen_us = np.array([round(frozen_s[i] * 1e6) for i in self._can_freeze], dtype=np.int64)
+        self._last_raw = np.zeros(len(self._can_freeze), np.int64)
+        self._moved_us = np.zeros(len(self._can_freeze), np.int64)
+        self.validity = np.full(len(self.signals), NEVER, np.uint8)
+        self.time_us = np.zeros(len(self.signals), np.int64)
+
+    def look(self, now_us: int, latest: LatestTable) -> None:
+        """Judge the table as it is at this tick."""
+        self.time_us = latest.time_us[self.slots]
+        state = latest.state[self.slots]
+        late = (now_us - self.time_us > self._timeout_us) & (state != NEVER)
+        self.validity = np.where(late, np.uint8(STALE), state)
+        if len(self._can_freeze):
+            self._look_for_frozen(now_us, latest)
+
+    def _look_for_frozen(self, now_us: int, latest: LatestTable) -> None:
+        raw = latest.raw[self.slots[self._can_freeze]]
+        good = self.validity[self._can_freeze] == GOOD
+        self._moved_us[(raw != self._last_raw) | ~good] = now_us
+        self._last_raw = raw
+        frozen = good & (now_us - self._moved_us > self._frozen_us)
+        self.validity[self._can_freeze[frozen]] = SUSPECT
+
+
 class _Sampler:
-    """Chooses which latest values enter the batch: on change beyond the deadband, at the signal's own
-    rate, at least once per heartbeat; and when a signal's validity changes.
+    """Chooses which latest values enter the batch: good ones, on change beyond the deadband, at the signal's
+    own rate, at least once per heartbeat, and when a signal has become good; and every change of validity.
 
     Columns 0..n-1 are the signals, n..2n-1 their validity.
     """
 
-    def __init__(self, decoder: Decoder, signals: Sequence[Signal], catalogue: Catalogue) -> None:
-        self.signals = signals
-        self.slots = np.array([decoder.slot(s.channel, s.message, s.signal) for s in signals], dtype=np.int64)
+    def __init__(self, decoder: Decoder, watch: _Watch, catalogue: Catalogue) -> None:
+        self._watch = watch
+        self._rows = np.array([i for i, s in enumerate(watch.signals) if s.rate_s > 0], dtype=np.int64)
+        self.signals = signals = [watch.signals[i] for i in self._rows.tolist()]
+        self.slots = watch.slots[self._rows]
         slots = [decoder.slots[i] for i in self.slots.tolist()]
-        timeouts = {(m.channel, m.message): m.timeout_ms for m in catalogue.messages}
         names = {c.number: c.name for c in catalogue.channels}
         self.rate_us = np.array([round(s.rate_s * 1e6) for s in signals], dtype=np.int64)
         self.heartbeat_us = np.array([round(s.heartbeat_s * 1e6) for s in signals], dtype=np.int64)
-        self.timeout_us = np.array([timeouts[s.channel, s.message] * 1000 for s in signals], dtype=np.int64)
-        self.deadband = np.array([s.deadband for s in signals])
+        self.deadband = np.array([max(s.deadband, 1e-12) for s in signals])
         self.factor = np.array([s.factor for s in signals])
         n = len(signals)
-        self.validity = np.full(n, NEVER, dtype=np.int64)
+        self.validity = np.full(n, NEVER, dtype=np.uint8)
         self.sent_value = np.zeros(n)
-        self.sent_us = np.full(n, -(1 << 60), dtype=np.int64)
+        self.sent_us = np.full(n, LONG_AGO_US, dtype=np.int64)
         self.next_us = np.zeros(n, dtype=np.int64)
-        self.seen_us = np.full(n, -(1 << 60), dtype=np.int64)
+        self.seen_us = np.full(n, LONG_AGO_US, dtype=np.int64)
         source = [f"{names[s.channel]}.{s.message}.{s.signal}" for s in signals]
         self.columns = tuple(
             Column(
@@ -194,28 +243,32 @@ class _Sampler:
 
     def sample(self, now_us: int, latest: LatestTable) -> tuple[IntArray, IntArray, IntArray]:
         """Columns, times in ms, and raw values of what is to be sent at this tick."""
-        time_us = latest.time_us[self.slots]
-        value = latest.value[self.slots]
-        state = latest.state[self.slots]
-        validity = np.where(state != GOOD, state, np.where(now_us - time_us > self.timeout_us, STALE, GOOD))
+        time_us = self._watch.time_us[self._rows]
+        validity = self._watch.validity[self._rows]
         turned = np.flatnonzero(validity != self.validity)
+        self.next_us[turned] = 0  # what has become good is sent at once, for there is none to hold on to
+        self.sent_us[turned] = LONG_AGO_US
         self.validity = validity
-        due = (validity == GOOD) & (time_us > self.seen_us) & (now_us >= self.next_us)
-        changed = np.abs(value - self.sent_value) >= np.maximum(self.deadband, 1e-12)
-        late = now_us - self.sent_us >= self.heartbeat_us
-        chosen = np.flatnonzero(due & (changed | late))
+        due = np.flatnonzero((validity == GOOD) & (time_us > self.seen_us) & (now_us >= self.next_us))
+        if not len(due) and not len(turned):
+            return _NOTHING, _NOTHING, _NOTHING
+        value = latest.value[self.slots[due]]
+        changed = np.abs(value - self.sent_value[due]) >= self.deadband[due]
+        late = now_us - self.sent_us[due] >= self.heartbeat_us[due]
         self.next_us[due] = (now_us // self.rate_us[due] + 1) * self.rate_us[due]
         self.seen_us[due] = time_us[due]
-        self.sent_value[chosen] = value[chosen]
+        send = changed | late
+        chosen = due[send]
+        self.sent_value[chosen] = value[send]
         self.sent_us[chosen] = now_us
         return (
             np.concatenate([chosen, turned + len(self.signals)]),
             np.concatenate([time_us[chosen] // 1000, np.full(len(turned), now_us // 1000)]),
-            np.concatenate([latest.raw[self.slots[chosen]], validity[turned]]),
+            np.concatenate([latest.raw[self.slots[chosen]], validity[turned].astype(np.int64)]),
         )
 
     def snapshot(self, latest: LatestTable) -> dict[str, Any]:
-        """Every valid signal but the single cells and their temperatures."""
+        """Every good signal but the single cells and their temperatures."""
         value = latest.value[self.slots] * self.factor
         return {
             s.path: _short(value[i])
@@ -224,40 +277,65 @@ class _Sampler:
         }
 
 
+class _Inputs:
+    """Some signals of the maps as the estimator takes them: in our units and signs, NaN where not good."""
+
+    def __init__(self, watch: _Watch, rows: Sequence[int]) -> None:
+        self._watch = watch
+        self._rows = np.array(rows, dtype=np.int64)
+        self._slots = watch.slots[self._rows]
+        self.signals = [watch.signals[n] for n in rows]
+        self._factor = np.array([s.factor for s in self.signals])
+        self._used_us = np.full(len(rows), LONG_AGO_US, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.signals)
+
+    def heard(self) -> bool:
+        """Whether every one has been, whatever it said."""
+        return bool((self._watch.validity[self._rows] != NEVER).all())
+
+    def values(self, latest: LatestTable) -> FloatArray:
+        """[n] the newest."""
+        good = self._watch.validity[self._rows] == GOOD
+        return np.where(good, latest.value[self._slots] * self._factor, np.nan)
+
+    def fresh_values(self, latest: LatestTable) -> FloatArray:
+        """[n] the newest, each only once: NaN where no frame has come since the last call."""
+        time_us = self._watch.time_us[self._rows]
+        values = np.where(time_us > self._used_us, self.values(latest), np.nan)
+        self._used_us = time_us
+        return values
+
+
 class _Battery:
     """Feeds the estimator from the roles in the signal maps, and gives its results as columns."""
 
-    def __init__(self, setup: Setup, decoder: Decoder, restored: bytes | None) -> None:
-        by_role: dict[str, list[Signal]] = {}
-        for signal in setup.catalogue.signals:
+    def __init__(self, setup: Setup, watch: _Watch, restored: bytes | None) -> None:
+        signals = watch.signals
+        by_role: dict[str, list[int]] = {}
+        for row, signal in enumerate(signals):
             if signal.role:
-                by_role.setdefault(signal.role, []).append(signal)
-        timeouts = {(m.channel, m.message): m.timeout_ms for m in setup.catalogue.messages}
+                by_role.setdefault(signal.role, []).append(row)
+
+        def place(row: int) -> tuple[int, int]:
+            return signals[row].string or 1, signals[row].index or 1
+
+        cell_rows = sorted(by_role.get("cell_voltage", []), key=place)
+        temp_rows = sorted(by_role.get("cell_temp", []), key=place)
+        current_rows = by_role.get("string_current") or by_role.get("pack_current", [])
+        cells, temps = [signals[n] for n in cell_rows], [signals[n] for n in temp_rows]
         self.setup = setup
         self.restored = restored
         self.estimator: PackEstimator | None = None
-        cells = sorted(by_role.get("cell_voltage", []), key=lambda s: (s.string or 1, s.index or 1))
-        temps = sorted(by_role.get("cell_temp", []), key=lambda s: (s.string or 1, s.index or 1))
         self.strings = sorted({s.string or 1 for s in cells})
-        currents = by_role.get("string_current") or by_role.get("pack_current", [])
-        currents = sorted(currents, key=lambda s: s.string or 1)
-
-        def slot(signal: Signal) -> int:
-            return decoder.slot(signal.channel, signal.message, signal.signal)
-
-        self.cell_slots = np.array([slot(s) for s in cells], dtype=np.int64)
-        self.current_slots = np.array([slot(s) for s in currents], dtype=np.int64)
-        self.current_signs = np.array([s.factor for s in currents])
-        self.current_timeouts_us = np.array([timeouts[s.channel, s.message] * 1000 for s in currents])
+        self.cells = _Inputs(watch, cell_rows)
+        self.temps = _Inputs(watch, temp_rows)
+        self.currents = currents = _Inputs(watch, sorted(current_rows, key=place))
         self.shared_current = len(currents) == 1 and len(self.strings) > 1
-        self.temp_slots = np.array([slot(s) for s in temps], dtype=np.int64)
         self.temp_of_cell = _nearest_sensor(cells, temps)
         self.string_of_cell = np.array([self.strings.index(s.string or 1) for s in cells], dtype=np.int64)
-        self.used_us = np.full(len(cells), -1, dtype=np.int64)
-        bms = by_role.get("bms_soc", [])
-        self.bms_soc = bms[0] if bms else None
-        self.bms_slot = slot(bms[0]) if bms else -1
-        self.bms_fraction = math.nan
+        self.bms_soc = _Inputs(watch, by_role.get("bms_soc", []))
         self.memory_refused = 0
         self._next_pack_us = 0
         self._next_cells_us = 0
@@ -278,38 +356,24 @@ class _Battery:
         paths += [f"{s.path.rsplit('.', 1)[0]}.StateOfCharge" for s in cells]
         return tuple(percent(path) for path in paths)
 
-    def step(self, dt_s: float, now_us: int, latest: LatestTable) -> None:
-        """One step of every cell, with what has arrived since the last tick."""
-        if not self.columns:
-            return
-        if self.bms_soc is not None and latest.state[self.bms_slot] == GOOD:
-            low, high = self.bms_soc.window or (0.0, 1.0)
-            self.bms_fraction = low + latest.value[self.bms_slot] / 100 * (high - low)
-        if self.estimator is None and not self._begin(latest):
+    def step(self, dt_s: float, latest: LatestTable) -> None:
+        """One step of every cell, with what has arrived since the last tick and is good."""
+        if not self.columns or (self.estimator is None and not self._begin(latest)):
             return
         assert self.estimator is not None
-        current = latest.value[self.current_slots] * self.current_signs
-        known = (latest.state[self.current_slots] == GOOD) & (
-            now_us - latest.time_us[self.current_slots] <= self.current_timeouts_us
-        )
-        current = np.where(known, current, np.nan)
+        current = self.currents.values(latest)
         if self.shared_current:
             current = np.repeat(current / len(self.strings), len(self.strings))
-        time_us = latest.time_us[self.cell_slots]
-        fresh = (latest.state[self.cell_slots] == GOOD) & (time_us > self.used_us)
-        voltage = np.where(fresh, latest.value[self.cell_slots], np.nan)
-        self.used_us[fresh] = time_us[fresh]
-        self.estimator.step(dt_s, current, voltage, self._temperatures(latest))
+        self.estimator.step(dt_s, current, self.cells.fresh_values(latest), self._temperatures(latest))
 
     def _begin(self, latest: LatestTable) -> bool:
-        """Start the estimator once every cell has been heard."""
-        if not (latest.state[self.cell_slots] == GOOD).all():
-            return False
-        if not (latest.state[self.current_slots] == GOOD).all():
+        """Start the estimator once every cell has been heard, whatever it said."""
+        if not (self.cells.heard() and self.currents.heard()):
             return False
         soc, sd = self.setup.initial_soc, 0.05
-        if soc is None and not math.isnan(self.bms_fraction):
-            soc, sd = min(max(self.bms_fraction, 0.0), 1.0), BMS_SOC_SD
+        if soc is None and len(self.bms_soc) and math.isfinite(shown := self.bms_soc.values(latest)[0] / 100):
+            low, high = self.bms_soc.signals[0].window or (0.0, 1.0)
+            soc, sd = min(max(low + shown * (high - low), 0.0), 1.0), BMS_SOC_SD
         self.estimator = PackEstimator(
             self.setup.cell,
             self.string_of_cell,
@@ -331,16 +395,15 @@ class _Battery:
             self.memory_refused = 1  # another pack or cell model: the fresh estimator goes on, counted
 
     def _temperatures(self, latest: LatestTable) -> FloatArray:
-        if not len(self.temp_slots):
-            return np.full(len(self.cell_slots), np.nan)
-        temp = np.where(latest.state[self.temp_slots] == GOOD, latest.value[self.temp_slots], np.nan)
-        return temp[self.temp_of_cell]
+        if not len(self.temps):
+            return np.full(len(self.cells), np.nan)
+        return self.temps.values(latest)[self.temp_of_cell]
 
     def sample(self, now_us: int) -> tuple[IntArray, IntArray]:
         """Columns (from 0) and quantised values that are due."""
-        if self.estimator is None:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        columns = np.empty(0, np.int64)
+        if self.estimator is None or now_us < min(self._next_pack_us, self._next_cells_us):
+            return _NOTHING, _NOTHING
+        columns = _NOTHING
         values = np.empty(0)
         if now_us >= self._next_pack_us:
             self._next_pack_us = (now_us // ESTIMATE_RATE_US + 1) * ESTIMATE_RATE_US
@@ -349,7 +412,7 @@ class _Battery:
             values = np.array([pack.soc, pack.soc_sd])
         if now_us >= self._next_cells_us:
             self._next_cells_us = (now_us // CELL_ESTIMATE_RATE_US + 1) * CELL_ESTIMATE_RATE_US
-            columns = np.concatenate([columns, 2 + np.arange(len(self.cell_slots))])
+            columns = np.concatenate([columns, 2 + np.arange(len(self.cells))])
             values = np.concatenate([values, self.estimator.soc])
         return columns, np.round(values * 100 / ESTIMATE_QUANTUM_PCT).astype(np.int64)
 

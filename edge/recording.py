@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,30 +30,37 @@ from edge.core import TICK_US, Core, Setup
 from edge.errors import LogError
 from edge.telemetry.batch import Item
 
+log = logging.getLogger("ayaz")
+
 PLAIN_BOOT = "0" * 16  # a plain log has no boot id of its own
 
 
-def inputs_path(log: Path) -> Path:
+def inputs_path(path: Path) -> Path:
     """Where the inputs of a recorded log lie."""
-    return log.with_name(log.name + ".inputs")
+    return path.with_name(path.name + ".inputs")
 
 
 class Recorder:
     """Writes a recording beside a live core.
 
+    Once the disk refuses, the recording ends there, said once in the log: a hole could not be replayed. The agent
+    goes on; `missed` counts the frames that came after.
+
     Raises
     ------
     LogError
-        The files cannot be written.
+        The files cannot be made.
     """
 
-    def __init__(self, log: Path, channels: Sequence[str]) -> None:
+    def __init__(self, path: Path, channels: Sequence[str]) -> None:
         self.frames = 0
-        self._log = CandumpWriter(log, list(channels))
+        self.missed = 0
+        self._failed = False
+        self._log = CandumpWriter(path, list(channels))
         try:
-            self._inputs: TextIO = inputs_path(log).open("w", encoding="utf-8")
+            self._inputs: TextIO = inputs_path(path).open("w", encoding="utf-8")
         except OSError as error:
-            raise LogError(f"{inputs_path(log)}: cannot be written: {error.strerror}") from None
+            raise LogError(f"{inputs_path(path)}: cannot be written: {error.strerror}") from None
 
     def start(self, boot: str, restored: bytes | None) -> None:
         self._line(
@@ -60,8 +68,11 @@ class Recorder:
         )
 
     def feed(self, frames: Frames) -> None:
-        self._log.write(frames)
-        self.frames += len(frames)
+        self._try(lambda: self._log.write(frames))
+        if self._failed:
+            self.missed += len(frames)
+        else:
+            self.frames += len(frames)
 
     def tick(self, now_us: int) -> None:
         self._line("tick", now_us)
@@ -76,14 +87,32 @@ class Recorder:
         self._line("seal", True)
 
     def close(self) -> None:
-        self._log.close()
-        self._inputs.close()
+        """Close both files; what the disk refuses even now is said."""
+        for file in (self._log, self._inputs):
+            try:
+                file.close()
+            except (LogError, OSError) as error:
+                self._fail(error)
 
     def _line(self, key: str, value: Any) -> None:
-        self._inputs.write(json.dumps({"after": self.frames, key: value}) + "\n")
+        line = json.dumps({"after": self.frames, key: value}) + "\n"
+        self._try(lambda: self._inputs.write(line))
+
+    def _try(self, write: Callable[[], object]) -> None:
+        if self._failed:
+            return
+        try:
+            write()
+        except (LogError, OSError) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failed:
+            log.error("%s; the recording ends after %d frames", error, self.frames)
+        self._failed = True
 
 
-def replay_recording(setup: Setup, log: Path, chunks: Iterator[Frames]) -> Iterator[tuple[Core, list[Item]]]:
+def replay_recording(setup: Setup, path: Path, chunks: Iterator[Frames]) -> Iterator[tuple[Core, list[Item]]]:
     """Give a fresh core exactly what the recording holds; yields after each tick or seal.
 
     Raises
@@ -93,8 +122,8 @@ def replay_recording(setup: Setup, log: Path, chunks: Iterator[Frames]) -> Itera
     """
     core: Core | None = None
     source = _Frames(chunks)
-    for number, line in _input_lines(inputs_path(log)):
-        where = f"{inputs_path(log)}:{number}"
+    for number, line in _input_lines(inputs_path(path)):
+        where = f"{inputs_path(path)}:{number}"
         try:
             after = int(line["after"])
             if core is None:
@@ -103,7 +132,7 @@ def replay_recording(setup: Setup, log: Path, chunks: Iterator[Frames]) -> Itera
             for part in source.up_to(after):
                 core.feed(part)
             if source.given < after:
-                raise LogError(f"{log}: ends after {source.given} frames, but {where} speaks of {after}")
+                raise LogError(f"{path}: ends after {source.given} frames, but {where} speaks of {after}")
             if "tick" in line:
                 yield core, core.tick(int(line["tick"]))
             elif "seal" in line:
@@ -116,6 +145,8 @@ def replay_recording(setup: Setup, log: Path, chunks: Iterator[Frames]) -> Itera
                 raise LogError(f"{where}: an input that this version does not know: {sorted(line)}")
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError) as error:
             raise LogError(f"{where}: not a line of a recording: {error!r}") from None
+    if core is None:
+        raise LogError(f"{inputs_path(path)}: holds no whole line; without it {path.name} is a plain log")
 
 
 def replay_plain(setup: Setup, chunks: Iterator[Frames]) -> Iterator[tuple[Core, list[Item]]]:
@@ -127,27 +158,24 @@ def replay_plain(setup: Setup, chunks: Iterator[Frames]) -> Iterator[tuple[Core,
     next_us: int | None = None
     last_us = 0
     for frames in chunks:
-        frames = frames.copy()
-        frames["time_us"] = np.maximum.accumulate(np.maximum(frames["time_us"], last_us if next_us else 0))
-        last_us = int(frames["time_us"][-1])
+        times = np.maximum.accumulate(np.maximum(frames["time_us"], last_us if next_us else 0))
+        if (times != frames["time_us"]).any():
+            frames = frames.copy()
+            frames["time_us"] = times
+        last_us = int(times[-1])
         if next_us is None:
-            next_us = (int(frames["time_us"][0]) // TICK_US + 1) * TICK_US
+            next_us = (int(times[0]) // TICK_US + 1) * TICK_US
         begin = 0
         while next_us <= last_us:
-            end = int(np.searchsorted(frames["time_us"], next_us))
+            end = int(np.searchsorted(times, next_us))
             core.feed(frames[begin:end])
             yield core, core.tick(next_us)
             # After a gap, one tick at the end of it: the core predicts over any step of time.
-            begin, next_us = end, max(next_us, _grid_before(frames, end)) + TICK_US
+            begin, next_us = end, max(next_us, int(times[end]) // TICK_US * TICK_US) + TICK_US
         core.feed(frames[begin:])
     if next_us is not None:
         yield core, core.tick(next_us)
         yield core, core.seal()
-
-
-def _grid_before(frames: Frames, at: int) -> int:
-    """The last grid time before the frame at `at`, or 0 where there is none."""
-    return int(frames["time_us"][at]) // TICK_US * TICK_US if at < len(frames) else 0
 
 
 class _Frames:

@@ -1,3 +1,6 @@
+import numpy as np
+import numpy.typing as npt
+
 from edge.battery.model import CellModel, FloatArray
 
 class Kernel:
@@ -7,6 +10,7 @@ class Kernel:
         dt_s: float,
         x: FloatArray,
         p: FloatArray,
+        cell: npt.NDArray[np.int64],
         capacity_ah: FloatArray,
         current_a: FloatArray,
         last_current_a: FloatArray,

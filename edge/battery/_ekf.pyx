@@ -26,7 +26,7 @@ The numpy twin is in tests/edge/battery/test_ekf.py. Nothing here allocates, and
 finite enters the state.
 """
 
-from libc.math cimport asinh, exp, fabs, fmax, fmin, isfinite, log, sqrt
+from libc.math cimport asinh, exp, fabs, isfinite, log, sqrt
 
 cdef enum:
     N = 7
@@ -42,6 +42,31 @@ cdef double SECANT_MAX = 0.5
 cdef double GATE = 3.0
 cdef double K_MIN = 0.2
 cdef double K_MAX = 5.0
+
+
+cdef inline double least(double a, double b) noexcept nogil:
+    return a if a < b else b  # one instruction; the C library's fmin is a call
+
+
+cdef inline double most(double a, double b) noexcept nogil:
+    return a if a > b else b
+
+
+cdef struct Shared:
+    # of all filters with the same capacity, current and temperature, in one step
+    double capacity, current, temp
+    const double *ocv                # the rows of the tables below `temp`
+    const double *gap
+    const double *r0
+    const double *r1
+    const double *r2
+    double wt                        # and how far `temp` is from them to the next ones, 0 to 1
+    bint known
+    double i, moved, j
+    double sd_e, sd_sample
+    double f[N]                      # the diagonal of F
+    double q[N]                      # what of Q is the same for all
+    double flip                      # how far h is pulled by the current
 
 
 cdef class Kernel:
@@ -76,6 +101,7 @@ cdef class Kernel:
         double dt_s,
         double[:, ::1] x,
         double[:, :, ::1] p,
+        const long long[::1] cell,
         const double[::1] capacity_ah,
         const double[::1] current_a,
         double[::1] last_current_a,
@@ -85,169 +111,206 @@ cdef class Kernel:
         double[::1] surprise_s,
         double[::1] score,
     ):
-        """Predict every cell by `dt_s`, then correct with the voltages that are not NaN.
+        """Predict r filters of n cells by `dt_s`, then correct those whose cell has a voltage.
 
         Parameters
         ----------
         dt_s : at least 0
-        x : [n, 7] states; p : [n, 7, 7] covariances; both changed in place
+        x : [r, 7] states; p : [r, 7, 7] covariances; both changed in place
+        cell : [r] of each filter, 0 to n-1
         capacity_ah : [n]
         current_a : [n] of one cell, positive = discharge; NaN = unknown
-        last_current_a : [n] current at the previous step (changed)
+        last_current_a : [r] current at the previous step (changed)
         voltage_v : [n]; NaN = no new sample
         temp_degc : [n]; finite
-        waited_s : [n] time since the last sample (changed)
-        surprise_s : [n] for how long samples have been out of bounds (changed)
-        score : [n] ln of the likelihood of all samples so far (changed)
+        waited_s : [r] time since the last sample (changed)
+        surprise_s : [r] for how long samples have been out of bounds (changed)
+        score : [r] ln of the likelihood of all samples so far (changed)
         """
-        cdef Py_ssize_t c
+        cdef Py_ssize_t r
+        cdef long long c, before = -1
+        cdef Shared s
+        cdef double jump
+        cdef bint sampled = False
         with nogil:
-            for c in range(x.shape[0]):
-                self._cell(
-                    dt_s, &x[c, 0], &p[c, 0, 0], capacity_ah[c], current_a[c], &last_current_a[c],
-                    voltage_v[c], temp_degc[c], &waited_s[c], &surprise_s[c], &score[c],
-                )
+            for r in range(x.shape[0]):
+                c = cell[r]
+                if c != before:
+                    # always so where the current is NaN
+                    if (
+                        before < 0 or capacity_ah[c] != s.capacity or temp_degc[c] != s.temp
+                        or current_a[c] != s.current
+                    ):
+                        self._prepare(&s, dt_s, capacity_ah[c], current_a[c], temp_degc[c])
+                    sampled = voltage_v[c] >= self.volt_low and voltage_v[c] <= self.volt_high  # NaN: no
+                    before = c
+                jump = s.i - last_current_a[r]
+                last_current_a[r] = s.i
+                self._predict(&s, dt_s, &x[r, 0], &p[r, 0, 0])
+                waited_s[r] += dt_s
+                if sampled:
+                    self._correct(
+                        &s, &x[r, 0], &p[r, 0, 0], jump, voltage_v[c], waited_s[r], &surprise_s[r], &score[r]
+                    )
+                    waited_s[r] = 0.0
 
-    cdef inline double _look(
-        self, const double[:, ::1] table, Py_ssize_t t, double wt, double soc
-    ) noexcept nogil:
-        cdef double place = fmin(fmax(soc / self.s_step, 0.0), <double>(self.n_soc - 1))
+    cdef inline double _look(self, const double* row, double wt, double soc) noexcept nogil:
+        """A table's value, bilinear, held at the edges; `row` is the one below the temperature."""
+        cdef double place = least(most(soc / self.s_step, 0.0), <double>(self.n_soc - 1))
         cdef Py_ssize_t s = min(<Py_ssize_t>place, self.n_soc - 2)
         cdef double ws = place - s
-        cdef double low = table[t, s] * (1.0 - ws) + table[t, s + 1] * ws
-        cdef double high = table[t + 1, s] * (1.0 - ws) + table[t + 1, s + 1] * ws
+        cdef double low = row[s] * (1.0 - ws) + row[s + 1] * ws
+        cdef double high = row[self.n_soc + s] * (1.0 - ws) + row[self.n_soc + s + 1] * ws
         return low * (1.0 - wt) + high * wt
 
-    cdef void _cell(
-        self, double dt, double* x, double* p, double capacity, double current, double* last_current,
-        double voltage, double temp, double* waited, double* surprise, double* score,
+    cdef void _prepare(
+        self, Shared* s, double dt, double capacity, double current, double temp
     ) noexcept nogil:
-        cdef double place = fmin(fmax((temp - self.t_first) / self.t_step, 0.0), <double>(self.n_temp - 1))
+        """What all filters with this capacity, current and temperature share: the costly functions."""
+        cdef double place = least(most((temp - self.t_first) / self.t_step, 0.0), <double>(self.n_temp - 1))
         cdef Py_ssize_t t = min(<Py_ssize_t>place, self.n_temp - 2)
         cdef double wt = place - t
-        cdef bint known = isfinite(current)
-        cdef double i = current if known else 0.0
-        cdef double jump = i - last_current[0]
-        last_current[0] = i
-        self._predict(dt, x, p, capacity, i, known, t, wt)
-        waited[0] += dt
-        if not isfinite(voltage) or voltage < self.volt_low or voltage > self.volt_high:
-            return
-        self._correct(x, p, capacity, i, jump, known, t, wt, voltage, waited[0], surprise, score)
-        waited[0] = 0.0
-
-    cdef void _predict(
-        self, double dt, double* x, double* p, double capacity, double i, bint known, Py_ssize_t t, double wt
-    ) noexcept nogil:
-        cdef double soc = x[0]
-        cdef double r1 = self._look(self.r1, t, wt, soc)
-        cdef double r2 = self._look(self.r2, t, wt, soc)
-        cdef double moved = i * dt / (3600.0 * capacity)
-        cdef double a1 = exp(-dt / (self.tau1[t] * (1.0 - wt) + self.tau1[t + 1] * wt))
-        cdef double a2 = exp(-dt / (self.tau2[t] * (1.0 - wt) + self.tau2[t + 1] * wt))
-        cdef double ah = exp(-self.rate * fabs(moved))
-        cdef double ae = exp(-dt / self.model_tau)
-        cdef double ak = exp(-dt / self.k_tau)
-        cdef double ab = exp(-dt / OFFSET_TAU_S)
         cdef double knee = self.knee[t] * (1.0 - wt) + self.knee[t + 1] * wt
-        cdef double j = knee * asinh(i / knee)
-        cdef double g1 = (1.0 - a1) * r1 * j
-        cdef double g2 = (1.0 - a2) * r2 * j
-        cdef double unknown = 0.0 if known else UNKNOWN_C * capacity
-        cdef double f[N]
-        cdef double g[N]
-        cdef double q[N]
-        cdef double m[N][N]
-        cdef double sign = (1.0 if i > 0.0 else 0.0) - (1.0 if i < 0.0 else 0.0)
-        cdef Py_ssize_t source[N]
-        cdef double slope, sd_e, share
-        cdef Py_ssize_t a, b, k
+        s.capacity, s.current, s.temp = capacity, current, temp
+        s.ocv, s.gap, s.r0, s.r1, s.r2 = (
+            &self.ocv[t, 0], &self.gap[t, 0], &self.r0[t, 0], &self.r1[t, 0], &self.r2[t, 0]
+        )
+        s.wt = wt
+        s.known = isfinite(current)
+        s.i = current if s.known else 0.0
+        s.moved = s.i * dt / (3600.0 * capacity)
+        s.f[1] = exp(-dt / (self.tau1[t] * (1.0 - wt) + self.tau1[t + 1] * wt))
+        s.f[2] = exp(-dt / (self.tau2[t] * (1.0 - wt) + self.tau2[t + 1] * wt))
+        s.f[3] = exp(-self.rate * fabs(s.moved))
+        s.j = knee * asinh(s.i / knee)
+        s.sd_e = self.model_sd[t] * (1.0 - wt) + self.model_sd[t + 1] * wt
+        s.sd_sample = self.sample_sd[t] * (1.0 - wt) + self.sample_sd[t + 1] * wt
+        s.flip = (1.0 - s.f[3]) * ((1.0 if s.i > 0.0 else 0.0) - (1.0 if s.i < 0.0 else 0.0))
+        s.f[0] = 1.0
+        s.f[4], s.f[5], s.f[6] = exp(-dt / self.model_tau), exp(-dt / self.k_tau), exp(-dt / OFFSET_TAU_S)
+        s.q[0] = fabs(s.moved) * SWING * self.gain_sd * self.gain_sd
+        if not s.known:
+            s.q[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * dt
+        s.q[1], s.q[2] = 1.0 - s.f[1] * s.f[1], 1.0 - s.f[2] * s.f[2]  # times what depends on soc
+        s.q[3] = (1.0 - s.f[3] * s.f[3]) * self.h_sd * self.h_sd
+        s.q[4] = 1.0 - s.f[4] * s.f[4]
+        s.q[5] = (1.0 - s.f[5] * s.f[5]) * self.k_sd * self.k_sd
+        s.q[6] = (1.0 - s.f[6] * s.f[6]) * self.offset_c * self.offset_c
 
-        f[0], f[1], f[2], f[3], f[4], f[5], f[6] = 1.0, a1, a2, ah, ae, ak, ab
-        g[0], g[1], g[2], g[3], g[4], g[5], g[6] = -dt / 3600.0, g1, g2, 0.0, 0.0, 0.0, 0.0
-        source[0], source[1], source[2], source[3], source[4], source[5], source[6] = 6, 5, 5, 3, 4, 5, 6
-        x[0] = fmin(fmax(soc - moved - x[6] * dt / 3600.0, 0.0), 1.0)
-        x[1] = a1 * x[1] + x[5] * g1
-        x[2] = a2 * x[2] + x[5] * g2
-        x[3] = ah * x[3] - (1.0 - ah) * sign
-        x[4] = ae * x[4]
-        x[5] = 1.0 + ak * (x[5] - 1.0)
-        x[6] = ab * x[6]
+    cdef void _predict(self, const Shared* s, double dt, double* x, double* p) noexcept nogil:
+        cdef double soc = x[0]
+        cdef double r1 = self._look(s.r1, s.wt, soc)
+        cdef double r2 = self._look(s.r2, s.wt, soc)
+        cdef double f[N]  # a copy: what p points to can't change it, so it may stay in registers
+        cdef double g0 = -dt / 3600.0
+        cdef double g1 = (1.0 - s.f[1]) * r1 * s.j
+        cdef double g2 = (1.0 - s.f[2]) * r2 * s.j
+        cdef double unknown = 0.0 if s.known else UNKNOWN_C * s.capacity
+        cdef double slope
+        cdef double m[3][N]
+        cdef Py_ssize_t a, b
 
-        slope = self._slope(t, wt, x[0], SECANT_MIN)
-        sd_e = self.model_sd[t] * (1.0 - wt) + self.model_sd[t + 1] * wt
-        q[0] = fabs(moved) * SWING * self.gain_sd * self.gain_sd
-        q[1] = (1.0 - a1 * a1) * ((self.branch_sd * x[5] * r1 * j) ** 2 + (r1 * unknown) ** 2)
-        q[2] = (1.0 - a2 * a2) * ((self.branch_sd * x[5] * r2 * j) ** 2 + (r2 * unknown) ** 2)
-        q[3] = (1.0 - ah * ah) * self.h_sd * self.h_sd
-        q[4] = (1.0 - ae * ae) * (sd_e * sd_e + (self.axis_sd * slope) ** 2)
-        q[5] = (1.0 - ak * ak) * self.k_sd * self.k_sd
-        q[6] = (1.0 - ab * ab) * self.offset_c * self.offset_c
-        if not known:
-            q[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * dt
-        # P = F P F' + Q; in each row of F, f on the diagonal and g in the column `source`
         for a in range(N):
-            k, share = source[a], g[a]
-            for b in range(N):
-                m[a][b] = f[a] * p[a * N + b] + share * p[k * N + b]
-        for a in range(N):
-            for b in range(N):
-                p[a * N + b] = m[a][b] * f[b] + m[a][source[b]] * g[b]
-            p[a * N + a] += q[a]
+            f[a] = s.f[a]
+        x[0] = least(most(soc - s.moved - x[6] * dt / 3600.0, 0.0), 1.0)
+        x[1] = f[1] * x[1] + x[5] * g1
+        x[2] = f[2] * x[2] + x[5] * g2
+        x[3] = f[3] * x[3] - s.flip
+        x[4] = f[4] * x[4]
+        x[5] = 1.0 + f[5] * (x[5] - 1.0)
+        x[6] = f[6] * x[6]
 
-    cdef inline double _slope(self, Py_ssize_t t, double wt, double soc, double half) noexcept nogil:
-        cdef double low = fmin(fmax(soc - half, 0.0), 1.0 - SECANT_MIN)
-        cdef double high = fmax(fmin(soc + half, 1.0), SECANT_MIN)
-        return (self._look(self.ocv, t, wt, high) - self._look(self.ocv, t, wt, low)) / (high - low)
+        # P = F P F' + Q. F has f on its diagonal, and beside it only dsoc/db, dv1/dk and dv2/dk. P is
+        # symmetric: its upper triangle is worked out and mirrored.
+        for b in range(N):
+            m[0][b] = p[b] + g0 * p[6 * N + b]
+        for b in range(1, N):
+            m[1][b] = f[1] * p[N + b] + g1 * p[5 * N + b]
+        for b in range(2, N):
+            m[2][b] = f[2] * p[2 * N + b] + g2 * p[5 * N + b]
+        for b in range(N):
+            p[b] = m[0][b] * f[b]
+        for b in range(1, N):
+            p[N + b] = m[1][b] * f[b]
+        for b in range(2, N):
+            p[2 * N + b] = m[2][b] * f[b]
+        for a in range(3, N):
+            for b in range(a, N):
+                p[a * N + b] = f[a] * p[a * N + b] * f[b]
+        p[0] += m[0][6] * g0
+        p[1] += m[0][5] * g1
+        p[2] += m[0][5] * g2
+        p[N + 1] += m[1][5] * g1
+        p[N + 2] += m[1][5] * g2
+        p[2 * N + 2] += m[2][5] * g2
+        for a in range(1, N):
+            for b in range(a):
+                p[a * N + b] = p[b * N + a]
+
+        slope = self._slope(s, x[0], SECANT_MIN)
+        p[0] += s.q[0]
+        p[8] += s.q[1] * ((self.branch_sd * x[5] * r1 * s.j) ** 2 + (r1 * unknown) ** 2)
+        p[16] += s.q[2] * ((self.branch_sd * x[5] * r2 * s.j) ** 2 + (r2 * unknown) ** 2)
+        p[24] += s.q[3]
+        p[32] += s.q[4] * (s.sd_e * s.sd_e + (self.axis_sd * slope) ** 2)
+        p[40] += s.q[5]
+        p[48] += s.q[6]
+
+    cdef inline double _slope(self, const Shared* s, double soc, double half) noexcept nogil:
+        cdef double low = least(most(soc - half, 0.0), 1.0 - SECANT_MIN)
+        cdef double high = most(least(soc + half, 1.0), SECANT_MIN)
+        return (self._look(s.ocv, s.wt, high) - self._look(s.ocv, s.wt, low)) / (high - low)
 
     cdef void _correct(
-        self, double* x, double* p, double capacity, double i, double jump, bint known, Py_ssize_t t,
-        double wt, double voltage, double waited, double* surprise, double* score,
+        self, const Shared* s, double* x, double* p, double jump, double voltage, double waited,
+        double* surprise, double* score,
     ) noexcept nogil:
         cdef double soc = x[0]
-        cdef double r0 = self._look(self.r0, t, wt, soc)
-        cdef double gap = self._look(self.gap, t, wt, soc)
-        cdef double half = fmin(fmax(SQRT3 * sqrt(fmax(p[0], 0.0)), SECANT_MIN), SECANT_MAX)
-        cdef double ocv = self._look(self.ocv, t, wt, soc)
-        cdef double slope = self._slope(t, wt, soc, half)
-        cdef double low = fmin(fmax(soc - half, 0.0), 1.0 - SECANT_MIN)
-        cdef double high = fmax(fmin(soc + half, 1.0), SECANT_MIN)
-        cdef double miss_low = self._look(self.ocv, t, wt, low) - ocv - slope * (low - soc)
-        cdef double miss_high = self._look(self.ocv, t, wt, high) - ocv - slope * (high - soc)
-        cdef double sd = self.sample_sd[t] * (1.0 - wt) + self.sample_sd[t + 1] * wt
-        cdef double r = sd * sd + (self.branch_sd * r0 * i) ** 2
+        cdef double i = s.i
+        cdef double r0 = self._look(s.r0, s.wt, soc)
+        cdef double gap = self._look(s.gap, s.wt, soc)
+        cdef double half = least(most(SQRT3 * sqrt(most(p[0], 0.0)), SECANT_MIN), SECANT_MAX)
+        cdef double ocv = self._look(s.ocv, s.wt, soc)
+        cdef double low = least(most(soc - half, 0.0), 1.0 - SECANT_MIN)
+        cdef double high = most(least(soc + half, 1.0), SECANT_MIN)
+        cdef double ocv_low = self._look(s.ocv, s.wt, low)
+        cdef double ocv_high = self._look(s.ocv, s.wt, high)
+        cdef double slope = (ocv_high - ocv_low) / (high - low)
+        cdef double miss_low = ocv_low - ocv - slope * (low - soc)
+        cdef double miss_high = ocv_high - ocv - slope * (high - soc)
+        cdef double r = s.sd_sample * s.sd_sample + (self.branch_sd * r0 * i) ** 2
         cdef double h[N]
         cdef double ph[N]
         cdef double gain[N]
         cdef double aph[N]
         cdef double m[N][N]
-        cdef double nu, s, size
+        cdef double nu, var, size
         cdef Py_ssize_t a, b
 
-        r *= fmax(SAMPLE_S / fmax(waited, 1e-3), 1.0)
+        r *= most(SAMPLE_S / most(waited, 1e-3), 1.0)
         r += (miss_low * miss_low + miss_high * miss_high) / 6.0 + (r0 * jump) ** 2
-        if not known:
-            r += (r0 * UNKNOWN_C * capacity) ** 2
+        if not s.known:
+            r += (r0 * UNKNOWN_C * s.capacity) ** 2
         h[0], h[1], h[2], h[3], h[4], h[5], h[6] = slope, -1.0, -1.0, gap, 1.0, -r0 * i, 0.0
         nu = voltage - (ocv - x[1] - x[2] + gap * x[3] + x[4] - x[5] * r0 * i)
-        s = r
+        var = r
         for a in range(N):
             ph[a] = 0.0
             for b in range(N):
                 ph[a] += p[a * N + b] * h[b]
-            s += h[a] * ph[a]
-        if not isfinite(nu) or not isfinite(s) or s <= 0.0:
+            var += h[a] * ph[a]
+        if not isfinite(nu) or not isfinite(var) or var <= 0.0:
             return
-        size = fabs(nu) / sqrt(s)
+        size = fabs(nu) / sqrt(var)
         if size > GATE:
             surprise[0] += waited
-            r += (size / GATE - 1.0) * s
-            s *= size / GATE
+            r += (size / GATE - 1.0) * var
+            var *= size / GATE
         else:
-            surprise[0] = fmax(surprise[0] - 2.0 * waited, 0.0)
-        score[0] -= 0.5 * (nu * nu / s + fmin(waited / SAMPLE_S, 1.0) * log(s))
+            surprise[0] = most(surprise[0] - 2.0 * waited, 0.0)
+        score[0] -= 0.5 * (nu * nu / var + least(waited / SAMPLE_S, 1.0) * log(var))
         for a in range(N):
-            gain[a] = ph[a] / s
+            gain[a] = ph[a] / var
             x[a] += gain[a] * nu
         # Joseph: (I - K H) P (I - K H)' + K R K'
         for a in range(N):
@@ -265,10 +328,10 @@ cdef class Kernel:
                 p[a * N + b] = size
                 p[b * N + a] = size
         # No soc beyond 0 and 1: what it may not explain, the other states do (projection on the bound)
-        size = fmin(fmax(x[0], 0.0), 1.0) - x[0]
+        size = least(most(x[0], 0.0), 1.0) - x[0]
         if size != 0.0 and p[0] > 0.0:
             for a in range(1, N):
                 x[a] += p[a * N] / p[0] * size
         x[0] += size
-        x[3] = fmin(fmax(x[3], -1.0), 1.0)
-        x[5] = fmin(fmax(x[5], K_MIN), K_MAX)
+        x[3] = least(most(x[3], -1.0), 1.0)
+        x[5] = least(most(x[5], K_MIN), K_MAX)

@@ -222,22 +222,21 @@ class PackEstimator:
         self._temp_degc = np.where(np.abs(temp) <= TEMP_MAX_DEGC, temp, self._temp_degc)
         if (self._begun < 1).any():
             voltage = self._begin(current, voltage)
-        many = len(self._cell) > n
-        at = self._cell if many else slice(None)
         self._kernel.step(
             float(dt_s),
             self._x,
             self._p,
-            np.ascontiguousarray(self._capacity_ah[at]),
-            np.ascontiguousarray(current[at]),
+            self._cell,
+            self._capacity_ah,
+            current,
             self._last_current_a,
-            np.ascontiguousarray(voltage[at]),
-            np.ascontiguousarray(self._temp_degc[at]),
+            voltage,
+            self._temp_degc,
             self._waited_s,
             self._surprise_s,
             self._score,
         )
-        if many:
+        if len(self._cell) > n:
             self._tidied_s += dt_s
             if self._tidied_s[0] >= TIDY_S:
                 self._tidy()
@@ -326,12 +325,14 @@ class PackEstimator:
         best = np.zeros(len(weight), dtype=bool)
         best[np.lexsort((weight, self._cell))[np.append(self._first()[1:], len(weight)) - 1]] = True
         self._keep(best | (weight > UNLIKELY))
-        joined = np.ones(len(self._cell), dtype=bool)
-        for cell in np.flatnonzero(np.bincount(self._cell) > 1).tolist():
-            rows = np.flatnonzero(self._cell == cell)
-            rows = rows[np.argsort(self._x[rows, SOC], kind="stable")].tolist()
-            into = rows[0]
-            for row in rows[1:]:
+        by_soc = np.lexsort((self._x[:, SOC], self._cell))  # cells stay in their places
+        soc, variance, cell = self._x[by_soc, SOC], self._p[by_soc, SOC, SOC], self._cell[by_soc]
+        near = np.diff(soc) < SAME_SD * np.sqrt(np.maximum(variance[1:], variance[:-1]))
+        joined = np.ones(len(cell), dtype=bool)
+        first = np.append(self._first(), len(cell))
+        for crowded in np.unique(cell[:-1][near & (np.diff(cell) == 0)]).tolist():
+            into, *others = by_soc[first[crowded] : first[crowded + 1]].tolist()
+            for row in others:
                 sd = math.sqrt(max(self._p[into, SOC, SOC], self._p[row, SOC, SOC]))
                 if self._x[row, SOC] - self._x[into, SOC] < SAME_SD * sd:
                     self._join(into, row)

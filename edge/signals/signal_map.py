@@ -51,7 +51,7 @@ MAX_EXPANDED = 4096  # signals that one pattern may name
 MAX_SECONDS = 1e7
 MESSAGE_KEYS = frozenset({"period_ms", "timeout_ms", "counter", "checksum"})
 TEXT_KEYS = ("source", "path", "string", "index")  # may hold patterns
-NUMBER_KEYS = {"rate_s": 0.0, "deadband": 0.0, "heartbeat_s": 60.0}  # and their defaults
+NUMBER_KEYS = {"rate_s": 0.0, "deadband": 0.0, "heartbeat_s": 60.0, "frozen_s": 0.0}  # and their defaults
 SIGNAL_KEYS = frozenset({*TEXT_KEYS, *NUMBER_KEYS, "sign", "unit", "role", "window"})
 
 _FIELD = re.compile(r"\{([A-Za-z])(?::0(\d)d)?\}")
@@ -75,6 +75,7 @@ class Signal:
     rate_s: float = 0.0
     deadband: float = 0.0
     heartbeat_s: float = 60.0
+    frozen_s: float = 0.0
     role: str | None = None
     string: int | None = None
     index: int | None = None
@@ -289,6 +290,7 @@ class _Entry:
             rate_s=number["rate_s"],
             deadband=number["deadband"],
             heartbeat_s=number["heartbeat_s"],
+            frozen_s=number["frozen_s"],
         )
 
     def _filled(self, numbers: Mapping[str, int]) -> dict[str, str]:

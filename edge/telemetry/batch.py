@@ -19,7 +19,7 @@ A schema:  {"v": 1, "bus", "boot", "seq", "hash", "columns": [{"path", "unit", "
 Encodings:  raw      a DBC signal's raw integer:      physical = raw * scale + offset
             quantum  an estimate rounded to `quantum`: physical = raw * scale + offset
             bits     a float signal's bits (IEEE 754 binary64): physical = float * scale + offset
-            validity 0 never seen, 1 good, 2 stale, of column `of`
+            validity what column `of` is worth: a number of edge.signals.validity (docs/protocol.md)
 
 Invariants: a payload is at most 64 KiB compressed and 16 MiB plain; times in a column never fall;
 both lists of a column have the same length; a schema's hash is the first 16 hex digits of the SHA-256 of
@@ -29,6 +29,7 @@ its columns' canonical JSON.
 from __future__ import annotations
 
 import hashlib
+import operator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -45,13 +46,19 @@ MAX_PLAIN = 16 * 1024 * 1024
 BITS = 1 << 53
 ZSTD_LEVEL = 9
 
-Encoding = Literal["raw", "quantum", "bits", "validity"]
+Encoding = Annotated[
+    Literal["raw", "quantum", "bits", "validity"],
+    msgspec.Meta(
+        description="validity: column `of` is 0 never heard, 1 good, 2 stale, 3 not available, 4 error, 5 suspect"
+    ),
+]
 Kind = Literal["batch", "schema", "event"]
 T = TypeVar("T", "Batch", "SchemaPayload", "Ack")
 IntArray = npt.NDArray[np.int64]
 Seq = Annotated[int, msgspec.Meta(ge=1, lt=BITS)]
 Millis = Annotated[int, msgspec.Meta(ge=-BITS, le=BITS)]
 Delta = Annotated[int, msgspec.Meta(ge=-(1 << 40), le=1 << 40)]  # 16 MiB of them can't leave 64 bits
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Column(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -78,6 +85,14 @@ class SchemaPayload(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...]
 
 
+class Ledger(msgspec.Struct, frozen=True):
+    """Counts since the boot, of each CAN channel and of the rest; docs/protocol.md says what each is."""
+
+    can: dict[str, dict[str, Count]] = {}
+    lost: dict[str, Count] = {}
+    memory_refused: Count = 0
+
+
 class Batch(msgspec.Struct, frozen=True):
     """A decoded batch, checked."""
 
@@ -89,7 +104,7 @@ class Batch(msgspec.Struct, frozen=True):
     wall0_ms: Millis
     clock: str
     schema: str
-    ledger: dict[str, Any]
+    ledger: Ledger
     s: dict[str, tuple[list[Delta], list[int | str]]]
 
     def samples(self, column: int) -> tuple[IntArray, IntArray]:
@@ -144,21 +159,21 @@ class BatchBuilder:
         self._schema = schema
         self._hash = schema.hash
         self._text = [c.encoding == "bits" for c in schema.columns]
-        self._times: dict[int, list[int]] = {}
-        self._values: dict[int, list[int]] = {}
+        self._samples: dict[int, tuple[list[int], list[int]]] = {}  # column -> times, values
 
     def add(self, column: int, t_ms: int, value: int) -> None:
         """One sample. Times of one column must not fall."""
-        self._times.setdefault(column, []).append(t_ms)
-        self._values.setdefault(column, []).append(value)
+        times, values = self._samples.setdefault(column, ([], []))
+        times.append(t_ms)
+        values.append(value)
 
     def seal(self, seq: int, t0_ms: int, wall0_ms: int, clock: str, ledger: dict[str, Any]) -> list[Item]:
         """Close what was collected into items numbered from `seq` on; none where nothing was.
 
         Almost always one; as many as keep each payload within 64 KiB.
         """
-        parts = [(c, self._times[c], self._values[c]) for c in sorted(self._times)]
-        self._times, self._values = {}, {}
+        parts = [(c, *self._samples[c]) for c in sorted(self._samples)]
+        self._samples = {}
         head = {
             "v": VERSION,
             "bus": self._bus,
@@ -183,7 +198,7 @@ class BatchBuilder:
         return items
 
     def _coded(self, column: int, times: list[int], values: list[int], t0_ms: int) -> list[list[Any]]:
-        exact = self._text[column] or any(abs(v) >= BITS for v in values)
+        exact = self._text[column] or max(values) >= BITS or min(values) <= -BITS
         return [_deltas(times, t0_ms), [str(v) for v in values] if exact else _deltas(values, 0)]
 
 
@@ -202,7 +217,7 @@ def _halves(part: _Part) -> list[_Part]:
 
 
 def _deltas(values: list[int], first: int) -> list[int]:
-    return [b - a for a, b in zip([first, *values], values, strict=False)]
+    return list(map(operator.sub, values, [first, *values]))
 
 
 def _cumulated(deltas: list[int], first: int) -> IntArray:

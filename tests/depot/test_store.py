@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from depot.page import broken, thinned
 from depot.store import Store
 from edge.errors import StoreError
+from edge.signals.validity import ERROR, GOOD, NOT_AVAILABLE, STALE, SUSPECT
 from edge.telemetry.batch import BatchBuilder, Column, Item, Schema
 
 SCHEMA = Schema((Column("Vehicle.Speed", "km/h", "raw", scale=0.5),))
@@ -71,3 +74,73 @@ def test_wrong_urls(tmp_path: Path) -> None:
     for url in ("mysql://x", f"sqlite:///{tmp_path}/none/x.db"):
         with pytest.raises(StoreError):
             Store(url)
+
+
+WALL_MS = 1_700_000_000_000
+WITH_VALIDITY = Schema((*SCHEMA.columns, Column("Vehicle.Speed", "", "validity", of=0)))
+
+
+def told(store: Store, *batches: list[tuple[int, int, int]]) -> None:
+    """Batches of (column, time in ms, value), from seq 2 on; a state says that the bus is there now."""
+    item = WITH_VALIDITY.to_item("o", "b", "boot", 1)
+    put(store, item)
+    for seq, samples in enumerate(batches, 2):
+        builder = BatchBuilder("o", "b", "boot", WITH_VALIDITY)
+        for sample in samples:
+            builder.add(*sample)
+        assert put(store, builder.seal(seq, 0, WALL_MS, "ntp", {})[0]) in ("stored", "duplicate")
+    store.put_live("o", "b", state={"t_ms": WALL_MS + 10_000})
+
+
+@pytest.mark.parametrize("bad", [STALE, NOT_AVAILABLE, ERROR, SUSPECT])
+def test_a_value_that_is_not_good_is_not_the_newest(store: Store, bad: int) -> None:
+    told(store, [(0, 1000, 20), (1, 1000, GOOD)])
+    assert store.newest("o", "b", "Vehicle.%") == {"Vehicle.Speed": 10.0}
+    told(store, [(0, 1000, 20), (1, 1000, GOOD)], [(1, 5000, bad)])
+    assert np.isnan(store.newest("o", "b", "Vehicle.%")["Vehicle.Speed"])
+    told(store, [(0, 1000, 20), (1, 1000, GOOD)], [(1, 5000, bad)], [(0, 9000, 20), (1, 9000, GOOD)])
+    assert store.newest("o", "b", "Vehicle.%") == {"Vehicle.Speed": 10.0}
+
+
+def test_worth_holds_from_before_the_window(store: Store) -> None:
+    told(store, [(1, 1000, GOOD), (1, 2000, STALE)], [(1, 7000, GOOD)])
+    for begin, expected in ((0, [GOOD, STALE, GOOD]), (1500, [GOOD, STALE, GOOD]), (3000, [STALE, GOOD])):
+        times, worth = store.worth("o", "b", "Vehicle.Speed", WALL_MS + begin, WALL_MS + 9000)
+        assert worth.tolist() == expected, begin
+        assert times[0] == WALL_MS + max(begin, 1000)
+    assert store.worth("o", "b", "Vehicle.Other", 0, 1 << 62)[1].tolist() == []
+
+
+def test_a_plot_has_a_gap_where_a_signal_is_not_good() -> None:
+    times, values = np.array([0, 10, 50]), np.array([1.0, 2.0, 3.0])
+    t_worth, worth = np.array([0, 20, 50]), np.array([GOOD, STALE, GOOD])
+    t, v = broken(times, values, t_worth, worth, 99)
+    assert thinned(t, v) == [[0, 1.0], [10, 2.0], [20, None], [50, 3.0], [99, 3.0]]
+    t, v = broken(times[:2], values[:2], t_worth[:2], worth[:2], 99)
+    assert thinned(t, v) == [[0, 1.0], [10, 2.0], [20, None]], "what is stale does not go on"
+
+
+def test_gaps_outlive_thinning() -> None:
+    values = np.arange(6000.0)
+    values[1237] = np.nan
+    assert [p for p in thinned(np.arange(6000), values) if p[1] is None] == [[1237, None]]
+
+
+def test_losses_of_a_channel_are_in_the_report(store: Store) -> None:
+    put(store, schema())
+    ledger = {"can": {"bms": {"received": 9, "lost_socket": 3, "bus_off": 1}}, "lost": {"unspooled": 2}}
+    builder = BatchBuilder("o", "b", "boot", SCHEMA)
+    builder.add(0, 1, 1)
+    put(store, builder.seal(2, 0, WALL_MS, "ntp", ledger)[0])
+    assert store.verify()[0]["lost"] == {"unspooled": 2, "bms.lost_socket": 3}
+
+
+@pytest.mark.parametrize(
+    "ledger", [[], {"can": []}, {"can": {"bms": 3}}, {"lost": {"x": "y"}}, {"lost": {"x": -1}}]
+)
+def test_a_ledger_that_is_none_is_quarantined(store: Store, ledger: object) -> None:
+    put(store, schema())
+    builder = BatchBuilder("o", "b", "boot", SCHEMA)
+    builder.add(0, 1, 1)
+    assert put(store, builder.seal(2, 0, WALL_MS, "ntp", ledger)[0]) == "quarantined"  # type: ignore[arg-type]
+    assert store.verify()[0]["lost"] == {}

@@ -1,15 +1,23 @@
 """A damaged recording is one typed error, never half a replay in silence."""
 
 import json
+import logging
 import random
+import threading
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edge.agent import Agent
+from edge.can.frames import FRAME
 from edge.cli import run_command
-from edge.recording import inputs_path
+from edge.config import load
+from edge.recording import Recorder, inputs_path
+from edge.telemetry.batch import decode_batch
 from sim_bus.command import run_simulation
-from tests.conftest import bus_config
+from tests.conftest import bus_config, eventually, virtual
 
 CONFIG = bus_config({"bms": "virtual:x"})
 
@@ -72,3 +80,66 @@ def test_random_damage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
         status, _, err = replay(capsys)
         assert status in (0, 1)
         assert status == 0 or len(err.strip().splitlines()) == 1, err
+
+
+@pytest.mark.parametrize("text", ["", '{"after": 0, "start"'])
+def test_no_whole_line_of_inputs(folder: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    inputs_path(folder / "day.log").write_text(text)
+    status, out, err = replay(capsys)
+    assert (status, out) == (1, "")
+    assert "day.log.inputs: holds no whole line" in err
+
+
+def full_disk(path: Path, which: str) -> None:
+    """Makes one of a recording's two files lie on a disk that has no room."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    (path if which == "log" else inputs_path(path)).symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize("which", ["log", "inputs"])
+def test_a_full_disk_ends_the_recording_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, which: str
+) -> None:
+    path = tmp_path / "rec.log"
+    full_disk(path, which)
+    recorder = Recorder(path, ["bms"])
+    frames = np.zeros(1000, FRAME)
+    frames["length"] = 8
+    with caplog.at_level(logging.ERROR):
+        recorder.start("boot", None)
+        for n in range(1000):
+            recorder.feed(frames)
+            recorder.tick(n)
+            recorder.loss({"x": n})
+            recorder.clock(n, "ntp")
+        recorder.seal()
+        recorder.close()
+    assert len(caplog.records) == 1
+    assert "No space left" in caplog.text
+    assert recorder.missed > 0
+    assert recorder.frames + recorder.missed == 1_000_000
+
+
+def test_an_agent_whose_recording_fails_seals_its_open_batch_and_counts(tmp_path: Path) -> None:
+    (tmp_path / "ayaz.toml").write_text(bus_config(virtual("full"), interval_s=1000))
+    path = tmp_path / "rec.log"
+    full_disk(path, "log")
+    agent = Agent(load(tmp_path / "ayaz.toml"), record=path)
+    kept: list[bytes] = []
+    append = agent.spool.append
+    agent.spool.append = lambda items: (kept.extend(i.payload for i in items), append(items))[1]  # type: ignore[method-assign]
+    stop = threading.Event()
+    runner = threading.Thread(target=agent.run, args=(stop,))
+    runner.start()
+    try:
+        run_simulation("spring_day", "virtual:full", seed=5, duration_s=60, speed=20)
+        eventually(lambda: agent.core.ledger()["lost"].get("unrecorded", 0) > 0)
+        time.sleep(0.3)
+    finally:
+        stop.set()
+        runner.join(20)
+    assert not runner.is_alive()
+    last = decode_batch(kept[-1])
+    assert last.s, "the open batch must be sealed"
+    assert last.ledger.lost["unrecorded"] > 0

@@ -144,7 +144,7 @@ def test_equal_to_the_textbook(name: str) -> None:
         odd = rng.random(n)
         voltage = np.select([odd < 0.2, odd < 0.22, odd < 0.24], [np.nan, 0.1, 65.5], voltage)
         refused += int((odd < 0.24).sum())
-        kernel.step(dt, x, p, capacity, current, last, voltage, temp, waited, surprise, score)
+        kernel.step(dt, x, p, np.arange(n), capacity, current, last, voltage, temp, waited, surprise, score)
         for c, twin in enumerate(twins):
             twin.step(dt, current[c], voltage[c], temp[c])
             np.testing.assert_allclose(x[c], twin.x, rtol=1e-9, atol=1e-9)
@@ -169,7 +169,18 @@ def test_a_bad_voltage_changes_no_state_but_by_prediction(bad: float) -> None:
         last, waited, surprise, score = one
         capacity, temp = np.array([2.7]), np.array([-12.0])
         kernel.step(
-            5.0, x, p, capacity, np.array([3.0]), last, np.array([voltage]), temp, waited, surprise, score
+            5.0,
+            x,
+            p,
+            np.arange(1),
+            capacity,
+            np.array([3.0]),
+            last,
+            np.array([voltage]),
+            temp,
+            waited,
+            surprise,
+            score,
         )
         return x, p
 
