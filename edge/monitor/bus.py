@@ -211,9 +211,19 @@ class Bus:
             paths=self._paths,
             raw=latest.raw.copy(),
             value=latest.value.copy(),
-            validity=validity(latest, self.now_us, self._timeout_us),
+            validity=self._validity(),
             time_us=latest.time_us.copy(),
         )
+
+    def _validity(self) -> npt.NDArray[np.uint8]:
+        """What each latest value is worth; of the map's signals, what the core said at its last tick."""
+        latest = self._parts.latest
+        state = latest.state.copy()
+        state[(state != NEVER) & (self.now_us - latest.time_us > self._timeout_us)] = STALE
+        if self._parts.core:
+            watch = self._parts.core.watch
+            state[watch.slots] = watch.validity
+        return state
 
     def _add_slot(self, slot: Slot) -> None:
         rule = self._parts.rules.get((slot.channel, slot.message))
@@ -221,13 +231,6 @@ class Bus:
         about = (self.channels[slot.channel].name, slot.message, slot.signal, slot.unit, self._paths[-1])
         self._signal_words.append(" ".join(about).lower())
         self._timeout_us = np.append(self._timeout_us, rule.timeout_ms * 1000 if rule else 1 << 62)
-
-
-def validity(latest: LatestTable, now_us: int, timeout_us: IntArray) -> npt.NDArray[np.uint8]:
-    """What each latest value is worth at that time (edge.signals.validity)."""
-    state = latest.state.copy()
-    state[(state != NEVER) & (now_us - latest.time_us > timeout_us)] = STALE
-    return state
 
 
 def _names(databases: Sequence[tuple[int, Database]]) -> dict[int, str]:

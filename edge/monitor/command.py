@@ -182,7 +182,7 @@ def _agents_memory(config: Config) -> bytes | None:
 
 
 def _channels(config: Config) -> list[ChannelInfo]:
-    return [ChannelInfo(c.name, c.bitrate, c.bitrate) for c in config.can]
+    return [ChannelInfo(c.name, c.bitrate, c.data_bitrate or c.bitrate) for c in config.can]
 
 
 def _log_of_config(path: Path, config: Config, speed: float, hurry: bool) -> tuple[Bus, LogFeed]:

@@ -6,8 +6,8 @@ A feed gives the bus frames and ticks (`advance`) and says how it stands (`pictu
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,11 +27,15 @@ SPEEDS = tuple(2.0**n for n in range(-4, 11))
 
 @dataclass(frozen=True)
 class SourcePicture:
-    """One channel's source: its state, its losses by name, what it complains of."""
+    """One channel's source: its state, what was lost or went wrong by name, what it complains of.
+
+    `controller` holds what the interface tells of itself: error counters, listen-only.
+    """
 
     state: str
-    losses: dict[str, int]
-    complaints: tuple[str, ...]
+    losses: Mapping[str, int]
+    complaints: tuple[str, ...] = ()
+    controller: Mapping[str, int | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,16 +90,24 @@ class LiveFeed:
 
 
 class _Channel:
-    """One interface that comes back by itself after it went away."""
+    """One interface that comes back by itself after it went away. Every frame is taken, whatever filters the
+    agent has: the load and the unknown identifiers must be true."""
 
     def __init__(self, config: CanConfig, number: int) -> None:
-        self._source: Source = open_source(config.source, number, config.bitrate)
+        self._source: Source = open_source(
+            config.source,
+            number,
+            config.bitrate,
+            data_bitrate=config.data_bitrate,
+            listen_only=config.listen_only,
+        )
         self._open = False
         self._trouble = ""
         self._reopened = 0
         self._next_try_s = 0.0
 
     def read(self) -> Frames:
+        """What has arrived; nothing while the interface is away."""
         try:
             if not self._open and not self._try_to_open():
                 return np.zeros(0, FRAME)
@@ -116,9 +128,17 @@ class _Channel:
         return True
 
     def picture(self) -> SourcePicture:
-        state = "up" if self._open else "away" if self._trouble else "closed"
-        losses = {"reopened": self._reopened} if self._reopened else {}
-        return SourcePicture(state, losses, (self._trouble,) if self._trouble else ())
+        """How the source stands."""
+        status = self._source.status()
+        losses = {**status.losses(), "reopened": self._reopened}
+        losses |= {f"{kind} errors": n for kind, n in status.error_frames.items()}
+        controller = {name: getattr(status, name) for name in ("tx_errors", "rx_errors", "listen_only")}
+        return SourcePicture(
+            state=status.state if self._open else "away",
+            losses={name: n for name, n in losses.items() if n},
+            complaints=(*((self._trouble,) if self._trouble else ()), *status.complaints),
+            controller={name: value for name, value in controller.items() if value is not None},
+        )
 
     def close(self) -> None:
         self._source.close()

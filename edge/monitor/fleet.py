@@ -243,7 +243,7 @@ class FleetState:
 
 
 FLEET_COLUMNS = (
-    Column("bus", 0), Column("state", 8), Column("charge", 15, right=True), Column("", 10, from_width=100),
+    Column("bus", 0, ending=True), Column("state", 7), Column("charge", 14, right=True), Column("", 10, from_width=100),
     Column("BMS", 7, right=True, from_width=72), Column("power", 9, right=True),
     Column("battery", 9, right=True), Column("outside", 9, right=True, from_width=90),
     Column("range", 8, right=True, from_width=110), Column("age", 7, right=True),
@@ -258,7 +258,8 @@ def fleet_page(picture: FleetPicture, state: FleetState, width: int, height: int
     page = Page(width, height, ascii_only)
     good = picture.link == "connected"
     link: Span = ("PAUSED", "warn") if state.paused else (picture.link, "good" if good else "bad")
-    title(page, NAMES, state.view, picture.broker, link)
+    operator = _only_operator(picture)
+    title(page, NAMES, state.view, f"{picture.broker}  {operator}", link)
     page.add()
     body = Page(width, max(height - 4, 0), ascii_only)
     if state.help:
@@ -301,13 +302,20 @@ def _fleet(page: Page, picture: FleetPicture, state: FleetState) -> None:
     first, last = listing.window(len(buses), page.left - 2)
     state.chosen = (buses[listing.here].operator, buses[listing.here].name) if buses else None
     page.head(FLEET_COLUMNS, listing.sorted_by)
+    alone = bool(_only_operator(picture))
     for n, bus in enumerate(buses[first:last], first):
-        page.row(FLEET_COLUMNS, _cells(bus, picture), "here" if n == listing.here else "")
+        page.row(FLEET_COLUMNS, _cells(bus, picture, alone), "here" if n == listing.here else "")
     while page.left > 1:
         page.add()
-    refused: Span = (f"   {picture.refused:,} messages were none of ours" if picture.refused else "", "warn")
+    refused: Span = (f"   refused messages: {picture.refused:,}" if picture.refused else "", "warn")
     online = sum(bus.online is True for bus in picture.buses)
     page.add((f" {len(buses):,} of {len(picture.buses):,} buses, {online:,} online", "dim"), refused)
+
+
+def _only_operator(picture: FleetPicture) -> str:
+    """The operator, where all buses have the same: then the list needn't repeat it."""
+    operators = {bus.operator for bus in picture.buses}
+    return operators.pop() if len(operators) == 1 else ""
 
 
 def _words(bus: FleetBus) -> str:
@@ -330,13 +338,13 @@ def _online(bus: FleetBus) -> Span:
     return {True: ("online", "good"), False: ("offline", "bad"), None: ("—", "dim")}[bus.online]
 
 
-def _cells(bus: FleetBus, picture: FleetPicture) -> list[Span | str]:
+def _cells(bus: FleetBus, picture: FleetPicture, alone: bool) -> list[Span | str]:
     soc, sd = bus.value(PACK_SOC), bus.value(PACK_SOC_SD)
     power_kw = bus.value(f"{PACK}.CurrentVoltage") * bus.value(f"{PACK}.CurrentCurrent") / 1000
     age_s = bus.age_s(picture.now_s, picture.wall_ms)
     band = "" if math.isnan(sd) else f" ± {sd:.1f}"
     return [
-        f"{bus.operator}/{bus.name}", _online(bus), number(soc, ".1f") + band + ("" if math.isnan(soc) else " %"),
+        bus.name if alone else f"{bus.operator}/{bus.name}", _online(bus), number(soc, ".1f") + band + ("" if math.isnan(soc) else " %"),
         ("" if math.isnan(soc) else bar(soc / 100, 10), "note"), number(bus.value(BMS_SOC), ".1f", "%"),
         number(power_kw, ".1f", "kW"), number(bus.value(BATTERY_TEMP), ".1f", "°C"),
         number(bus.value(OUTSIDE), ".1f", "°C"), number(bus.value(RANGE) / 1000, ".0f", "km"),

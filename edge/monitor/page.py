@@ -18,7 +18,7 @@ Line = tuple[Span, ...]
 # Style -> SGR parameters. The terminal's own 16 colours only, so that its theme decides how they look.
 STYLES = {
     "": "", "head": "1", "dim": "2", "good": "32", "warn": "33", "bad": "1;31", "note": "36",
-    "bar": "7", "here": "7", "low": "34", "high": "33",
+    "bar": "7", "here": "7", "low": "36", "high": "33",
 }  # fmt: skip
 
 LEVELS = "▁▂▃▄▅▆▇█"

@@ -74,6 +74,7 @@ def _channel(picture: BusPicture, feed: FeedPicture, n: int) -> dict[str, Any]:
         "load": round(float(picture.traffic.load[n]), 4),
         "counts": dict(picture.counts[n]),
         "losses": dict(source.losses) if source else {},
+        "controller": dict(source.controller) if source else {},
         "complaints": list(source.complaints) if source else [],
     }
 

@@ -211,7 +211,7 @@ def _channel(
 ) -> None:
     counts, load = picture.counts[n], float(picture.traffic.load[n])
     state = source.state if source else "log"
-    style = "good" if state in ("up", "log", "error-active") else "bad"
+    style = {"up": "good", "log": "good", "error-active": "good", "unknown": "dim"}.get(state, "bad")
     wide = max(min(page.width - 72, 30), 6)
     page.add(
         " ", (page.cell(name, 10), "head"), " ", (page.cell(state, 13), style),
@@ -228,9 +228,16 @@ def _channel(
     if extra:
         text = "   ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in extra.items())
         page.add((f"   {text}", "bad"))
+    if source and source.controller:
+        text = "   ".join(f"{k.replace('_', ' ')} {_yes(v)}" for k, v in source.controller.items())
+        page.add((f"   controller: {text}", "dim"))
     for complaint in source.complaints if source else ():
         page.add((f"   ! {complaint}", "bad"))
     page.add()
+
+
+def _yes(value: int | bool) -> str:
+    return f"{value:,}" if not isinstance(value, bool) else "yes" if value else "no"
 
 
 def _scrolled(page: Page, whole: Page, listing: Listing) -> None:
