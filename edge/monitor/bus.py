@@ -22,6 +22,7 @@ from edge.signals.catalogue import MessageRule, Signal
 from edge.signals.validity import GOOD, NEVER, STALE
 
 PLAIN_BOOT = "0" * 16
+NO_TIMEOUT_US = 1 << 62
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -203,8 +204,8 @@ class Bus:
         parts, latest = self._parts, self._parts.latest
         slots = parts.decoder.slots
         latest.grow(len(slots))
-        for slot in slots[len(self._paths) :]:
-            self._add_slot(slot)
+        timeouts = [self._add_slot(slot) for slot in slots[len(self._paths) :]]
+        self._timeout_us = np.append(self._timeout_us, np.array(timeouts, dtype=np.int64))
         return SignalsPicture(
             slots=slots,
             words=self._signal_words,
@@ -225,12 +226,13 @@ class Bus:
             state[watch.slots] = watch.validity
         return state
 
-    def _add_slot(self, slot: Slot) -> None:
+    def _add_slot(self, slot: Slot) -> int:
+        """Its path and words; returns its time-out in microseconds."""
         rule = self._parts.rules.get((slot.channel, slot.message))
         self._paths.append(self._mapped.get(len(self._paths), ""))
         about = (self.channels[slot.channel].name, slot.message, slot.signal, slot.unit, self._paths[-1])
         self._signal_words.append(" ".join(about).lower())
-        self._timeout_us = np.append(self._timeout_us, rule.timeout_ms * 1000 if rule else 1 << 62)
+        return rule.timeout_ms * 1000 if rule else NO_TIMEOUT_US
 
 
 def _names(databases: Sequence[tuple[int, Database]]) -> dict[int, str]:

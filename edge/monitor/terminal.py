@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import termios
+import time
 import tty
 from collections.abc import Mapping, Sequence
 from types import FrameType
@@ -27,7 +28,7 @@ from edge.monitor.page import Line, ansi
 ENTER = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"  # other screen, no cursor, no wrapping, empty
 LEAVE = b"\x1b[?7h\x1b[?25h\x1b[?1049l\x1b[0m"
 MAX_SIZE = (500, 200)  # columns, lines
-SMALLEST = (20, 6)
+ESCAPE_S = 0.1  # a lone escape is the key itself after so long: a slow line may cut a sequence in two
 
 SEQUENCES = {
     "[A": "up", "[B": "down", "[C": "right", "[D": "left", "[H": "home", "[F": "end", "OA": "up", "OB": "down",
@@ -114,6 +115,7 @@ class Terminal:
         self._handlers: dict[int, Any] = {}
         self._suspend = False
         self._keys = Keys()
+        self._heard_s = 0.0
         self._shown: list[Line] = []
         self._size = (0, 0)
         self._unsent = b""
@@ -181,7 +183,8 @@ class Terminal:
         except OSError:
             data = b""
         if data is None:
-            return self._keys.pause()
+            return self._keys.pause() if time.monotonic() - self._heard_s > ESCAPE_S else []
+        self._heard_s = time.monotonic()
         if not data:
             self.stopped = True  # hung up
         keys = self._keys.feed(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,16 @@ from edge.signals.validity import GOOD, NAMES, NEVER
 
 MAX_DECIMALS = 4
 VALIDITY_STYLES = {NEVER: "dim", GOOD: ""}  # any other is "warn"
+# Of a channel's ledger, what is neither good nor bad: shown where there is any.
+OTHERS = (
+    "remote_frames",
+    "transport",
+    "messages_decoded",
+    "messages_unknown",
+    "messages_refused",
+    "sessions_broken",
+    "fallback",
+)
 LATE = 1.5  # a period this many times the map's is worth a look
 LEAST_SPAN_V, LEAST_SPAN_SOC = 0.020, 0.02  # of a cell map's scale, so that noise looks like noise
 UNITS = {"percent": "%", "Celsius": "°C", "degC": "°C"}
@@ -210,12 +220,13 @@ def _channel(
     page: Page, name: str, bitrate: int, picture: BusPicture, n: int, source: SourcePicture | None
 ) -> None:
     counts, load = picture.counts[n], float(picture.traffic.load[n])
+    frames_s = float(picture.traffic.frames_s[n])
     state = source.state if source else "log"
     style = {"up": "good", "log": "good", "error-active": "good", "unknown": "dim"}.get(state, "bad")
     wide = max(min(page.width - 72, 30), 6)
     page.add(
         " ", (page.cell(name, 10), "head"), " ", (page.cell(state, 13), style),
-        page.cell(f"{picture.traffic.frames_s[n]:,.0f} frames/s", 14, right=True),
+        page.cell(f"{frames_s:,.{0 if frames_s >= 10 else 1}f} frames/s", 16, right=True),
         f"  load {load * 100:5.1f} % ", (bar(load, wide), "warn" if load > 0.8 else "note"),
         (f" of {bitrate / 1000:g} kbit/s", "dim"),
     )  # fmt: skip
@@ -223,20 +234,24 @@ def _channel(
     for what in ("unknown", "refused", "error_frames"):
         figures.append((f"   {what.replace('_', ' ')} {counts[what]:,}", "warn" if counts[what] else "dim"))
     page.add(*figures)
+    if others := {what: counts[what] for what in OTHERS if counts[what]}:
+        page.add(("   " + _listed(others), "dim"))
     extra = {k: v for k in COUNTS if k in REFUSALS and (v := counts[k])}
     extra |= {k: v for k, v in (source.losses if source else {}).items() if v}
     if extra:
-        text = "   ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in extra.items())
-        page.add((f"   {text}", "bad"))
+        page.add((f"   {_listed(extra)}", "bad"))
     if source and source.controller:
-        text = "   ".join(f"{k.replace('_', ' ')} {_yes(v)}" for k, v in source.controller.items())
-        page.add((f"   controller: {text}", "dim"))
+        page.add((f"   controller: {_listed(source.controller)}", "dim"))
     for complaint in source.complaints if source else ():
         page.add((f"   ! {complaint}", "bad"))
     page.add()
 
 
-def _yes(value: int | bool) -> str:
+def _listed(counts: Mapping[str, int | bool]) -> str:
+    return "   ".join(f"{name.replace('_', ' ')} {_count(value)}" for name, value in counts.items())
+
+
+def _count(value: int | bool) -> str:
     return f"{value:,}" if not isinstance(value, bool) else "yes" if value else "no"
 
 
@@ -396,10 +411,10 @@ def _about_signal(picture: BusPicture, order: IntArray, listing: Listing) -> str
     n = int(order[listing.here])
     slot, raw = picture.signals.slots[n], int(picture.signals.raw[n])
     heard = picture.signals.validity[n] != NEVER
-    parts = [f"{picture.channels[slot.channel].name} {slot.message}.{slot.signal}"]
+    path = picture.signals.paths[n]
+    parts = [path, f"{picture.channels[slot.channel].name} {slot.message}"]
     parts += [f"raw {raw}"] if heard and not slot.is_float else []
-    parts += [picture.signals.paths[n]] if picture.signals.paths[n] else []
-    return "   ".join(parts)
+    return "   ".join(filter(None, parts))
 
 
 def short_path(path: str) -> str:
