@@ -28,7 +28,7 @@ from cantools.database.can.signal import Signal as DbSignal
 
 from edge.can._decode import Buffer, Kernel, Sink
 from edge.can.frames import Frames
-from edge.can.j1939 import Reassembler
+from edge.can.j1939 import Listener, Transported, pgn_of
 from edge.can.tables import FALLBACK, PROTECTED, Compiled, TableError, Tables
 from edge.errors import DecodeError
 from edge.signals.catalogue import Catalogue, MessageRule
@@ -192,7 +192,7 @@ class Decoder(Kernel):
         self._push_targets()
         for known in self._messages:
             self._register(known)
-        self._reassemblers = {n: Reassembler() for n in np.flatnonzero(j1939).tolist()}
+        self._listeners = {n: Listener(n) for n in np.flatnonzero(j1939).tolist()}
 
     @classmethod
     def from_catalogue(cls, catalogue: Catalogue) -> Decoder:
@@ -249,9 +249,9 @@ class Decoder(Kernel):
         if not frames.flags.c_contiguous:
             frames = np.ascontiguousarray(frames)
         at = 0
-        for n, message in self._transported(frames, counts) if self._reassemblers else ():
-            at = self._drive_to(frames, at, n + 1, counts, latest, sink)
-            self._whole_message(n, message, counts, latest, sink)
+        for channel, message in self._transported(frames, counts) if self._listeners else ():
+            at = self._drive_to(frames, at, message.frame + 1, counts, latest, sink)
+            self._whole_message(channel, message, counts, latest, sink)
         self._drive_to(frames, at, len(frames), counts, latest, sink)
 
     def _drive_to(
@@ -283,30 +283,35 @@ class Decoder(Kernel):
                 at += 1
         return at
 
-    def _transported(self, frames: Frames, counts: Counts) -> list[tuple[int, Any]]:
-        """Messages that these frames complete, each with the index of the frame that completes it."""
-        found: list[tuple[int, Any]] = []
-        for number, reassembler in self._reassemblers.items():
-            for n in np.flatnonzero(frames["channel"] == number).tolist():
-                found += [(n, whole) for whole in reassembler.feed(frames[n : n + 1])]
-        return sorted(found, key=lambda f: f[0])
+    def _transported(self, frames: Frames, counts: Counts) -> list[tuple[int, Transported]]:
+        """Messages that these frames complete, with their channels, in the order of the frames that complete them."""
+        found: list[tuple[int, Transported]] = []
+        for number, listener in self._listeners.items():
+            broken = listener.transport.broken
+            found += [(number, whole) for whole in listener.feed(frames)]
+            counts.table[number, _COLUMN["sessions_broken"]] += listener.transport.broken - broken
+        return sorted(found, key=lambda f: f[1].frame)
 
     def _whole_message(
-        self, n: int, message: Any, counts: Counts, latest: LatestTable | None, sink: Sink | None
+        self,
+        channel: int,
+        message: Transported,
+        counts: Counts,
+        latest: LatestTable | None,
+        sink: Sink | None,
     ) -> None:
-        row = counts.table[message["channel"]]
+        row = counts.table[channel]
         row[_COLUMN["messages"]] += 1
-        channel, frame_id = int(message["channel"]), int(message["id"])
-        target = self._target_of(channel, frame_id)
+        target = self._target_of(channel, message.id)
         if target == -2:
-            self._new_source(channel, frame_id)
+            self._new_source(channel, message.id)
             if latest:
                 latest.grow(len(self.slots))
-            target = self._target_of(channel, frame_id)
-        data, time_us = message["data"][: message["length"]].tobytes(), int(message["time_us"])
+            target = self._target_of(channel, message.id)
         if target < 0:
             row[_COLUMN["messages_unknown" if target != _REFUSE_SOURCE else "messages_refused"]] += 1
             return
+        n, data, time_us = message.frame, message.payload, message.time_us
         if self._targets[target][8] & FALLBACK:
             column = self._fall_back(target, data, time_us, n, row, latest, sink)
         else:
@@ -449,12 +454,6 @@ def _reachable(database: Database) -> list[DbMessage]:
 
 def _is_j1939(message: DbMessage) -> bool:
     return message.protocol == "j1939" and message.is_extended_frame
-
-
-def pgn_of(frame_id: int) -> int:
-    """The parameter group number in a 29 bit J1939 identifier (SAE J1939-21)."""
-    pgn = frame_id >> 8 & 0x3FFFF
-    return pgn & 0x3FF00 if (pgn >> 8 & 0xFF) < 240 else pgn
 
 
 def _slot(channel: int, message: str, signal: DbSignal) -> Slot:
