@@ -2,6 +2,7 @@
 
     feeds.py     where frames come from: the bus itself, or a log at its own pace
     traffic.py   what comes on each channel: counts, rates, periods and load per identifier
+    faults.py    J1939 trouble codes and names
     bus.py       the model: the real core, its traffic; `picture` is all that a view may see
     fleet.py     the model of `--depot`: what the buses say over MQTT
     views.py     pictures into lines; search.py: finding, sorting and scrolling in long lists

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from cantools.database import Database
+from cantools.database import Message as DbMessage
 
-from edge.can.decoder import Counts, Decoder, LatestTable, Slot, pgn_of
+from edge.can.decoder import Counts, Decoder, LatestTable, Slot
 from edge.can.frames import Frames
+from edge.can.j1939 import pgn_of
 from edge.core import Core, Setup
+from edge.monitor.faults import Faults, FaultsPicture
 from edge.monitor.traffic import EXTENDED_KEY, Traffic, TrafficPicture
 from edge.signals.catalogue import MessageRule, Signal
 from edge.signals.validity import GOOD, NEVER, STALE
@@ -106,6 +109,7 @@ class BusPicture:
     messages: MessagesPicture
     signals: SignalsPicture
     battery: BatteryPicture | None
+    faults: FaultsPicture
 
 
 @dataclass
@@ -130,7 +134,11 @@ class Bus:
         self.channels = tuple(channels)
         self.traffic = Traffic([(c.bitrate, c.data_bitrate) for c in channels])
         self.now_us = 0
+        self._waiting: list[Frames] = []
         self._names = _names(databases)
+        self.faults = Faults(
+            sorted({c for c, database in databases if any(map(_is_j1939, database.messages))})
+        )
         self._labels: list[Label] = []
         self._message_words: list[str] = []
         self._mapped = {parts.decoder.slot(s.channel, s.message, s.signal): s.path for s in parts.signals}
@@ -162,17 +170,19 @@ class Bus:
             self._parts.core.feed(frames)
         else:
             self._parts.decoder.update(frames, self._parts.latest, self._parts.counts)
-        self.traffic.take(frames)
+        self._waiting.append(frames)
 
     def tick(self, now_us: int) -> None:
         """Bus time goes on; it must not run backwards."""
         self.now_us = now_us
+        self._look()
         if self._parts.core:
             self._parts.core.tick(now_us)  # what it seals is the agent's to send, not ours
         self.traffic.tick(now_us)
 
     def picture(self) -> BusPicture:
         """The bus now."""
+        self._look()
         traffic = self.traffic.picture(self.now_us)
         self._label(traffic.rows)
         signals = self._signals()
@@ -184,7 +194,16 @@ class Bus:
             messages=MessagesPicture(traffic.rows, traffic.rate, self._labels, self._message_words),
             signals=signals,
             battery=self._battery.picture(signals) if self._battery else None,
+            faults=self.faults.picture(),
         )
+
+    def _look(self) -> None:
+        """All that came since the last tick at once: that is far cheaper than each few frames as they come."""
+        if self._waiting:
+            frames = np.concatenate(self._waiting)
+            self._waiting = []
+            self.traffic.take(frames)
+            self.faults.take(frames)
 
     def _label(self, rows: npt.NDArray[np.void]) -> None:
         """Name the identifiers that are new."""
@@ -240,12 +259,16 @@ def _names(databases: Sequence[tuple[int, Database]]) -> dict[int, str]:
     names: dict[int, str] = {}
     for channel, database in databases:
         for message in database.messages:
-            if message.protocol == "j1939" and message.is_extended_frame:
+            if _is_j1939(message):
                 names.setdefault(_pgn_key(channel, message.frame_id), message.name)
             else:
                 extended = EXTENDED_KEY if message.is_extended_frame else 0
                 names.setdefault(channel << 40 | extended | message.frame_id, message.name)
     return names
+
+
+def _is_j1939(message: DbMessage) -> bool:
+    return message.protocol == "j1939" and bool(message.is_extended_frame)
 
 
 def _pgn_key(channel: int, frame_id: int) -> int:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from edge.monitor.bus import BatteryPicture, BusPicture
+from edge.monitor.faults import Heard
 from edge.monitor.feeds import FeedPicture
 from edge.monitor.fleet import FleetPicture, FleetState, fleet_page
 from edge.monitor.page import Page
@@ -32,7 +33,12 @@ def bus_text(picture: BusPicture, feed: FeedPicture) -> str:
 
 
 def _rows(picture: BusPicture) -> int:
-    most = max(len(picture.signals.slots), len(picture.messages.rows), 8 * len(picture.channels))
+    most = max(
+        len(picture.signals.slots),
+        len(picture.messages.rows),
+        8 * len(picture.channels),
+        picture.faults.codes,
+    )
     return min(most + 50, MAX_LINES)
 
 
@@ -46,7 +52,8 @@ def fleet_text(picture: FleetPicture) -> str:
 
 
 def bus_object(picture: BusPicture, feed: FeedPicture) -> dict[str, Any]:
-    """What `--json` prints of a bus: `t_s`, `channels`, `messages`, `signals`, `battery`, `trouble`.
+    """What `--json` prints of a bus: `t_s`, `channels`, `messages`, `signals`, `battery`, `faults`,
+    `trouble`.
 
     Signals that were never heard are left out. What is not known is null.
     """
@@ -59,7 +66,26 @@ def bus_object(picture: BusPicture, feed: FeedPicture) -> dict[str, Any]:
         "messages": _messages(picture),
         "signals": _signals(picture),
         "battery": _battery(picture.battery) if picture.battery else None,
+        "faults": [_fault(picture, heard) for heard in picture.faults.dms],
         "trouble": feed.trouble or None,
+    }
+
+
+def _fault(picture: BusPicture, heard: Heard) -> dict[str, Any]:
+    return {
+        "channel": picture.channels[heard.channel].name,
+        "source_address": heard.source,
+        "age_s": round((picture.now_us - heard.time_us) / 1e6, 6),
+        "lamps": heard.dm.lamps,
+        "dtcs": [
+            {
+                "spn": d.spn,
+                "fmi": d.fmi,
+                "occurrence_count": d.occurrence_count,
+                "spn_certain": not d.old_layout,
+            }
+            for d in heard.dm.dtcs
+        ],
     }
 
 

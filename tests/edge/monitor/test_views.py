@@ -10,10 +10,12 @@ from rich.cells import cell_len
 
 from edge.agent import make_setup
 from edge.can.decoder import Slot
+from edge.can.j1939 import decode_dm
 from edge.can.logs import open_log
 from edge.config import load
 from edge.monitor.bus import Bus, BusPicture, ChannelInfo
 from edge.monitor.command import BusDesk
+from edge.monitor.faults import FaultsPicture, Heard
 from edge.monitor.feeds import FeedPicture, LogFeed, SourcePicture
 from edge.monitor.views import (
     VIEWS,
@@ -147,6 +149,25 @@ def test_a_battery_of_which_nothing_is_known(picture: BusPicture) -> None:
     assert "-c" in shown(dataclasses.replace(picture, battery=None), "Battery")
 
 
+def test_faults_are_counted_in_the_tab_and_explained(picture: BusPicture) -> None:
+    text = shown(picture, "Faults")
+    assert "No J1939 source sends trouble codes" in text
+    dm = decode_dm(bytes([0b00010100, 0xFF, 0x9E, 0x02, 0x03, 0x05, 0x01, 0x02, 0x44, 0xFF]))
+    assert dm is not None
+    dark = decode_dm(bytes([0b01000000, 0xFF, 0, 0, 0, 0]))
+    assert dark is not None
+    dms = (Heard(2, 0x17, picture.now_us - 500_000, dm), Heard(2, 0x21, picture.now_us, dark))
+    faulty = dataclasses.replace(picture, faults=FaultsPicture(dms, {}))
+    lines = shown(faulty, "Faults", size=(80, 24)).splitlines()
+    assert "5 Faults: 2" in lines[1]
+    assert lines[4].split() == [
+        "vehicle", "17", "670", "3", "voltage", "high", "5", "RSL", "AWL"
+    ]  # fmt: skip
+    assert "131585" in lines[5]
+    assert "lamps without a code" in lines[6]
+    assert "MIL" in lines[6]
+
+
 def test_evil_names_are_only_text(picture: BusPicture) -> None:
     channels = [dataclasses.replace(c, name="\x1b[2Jevil") for c in picture.channels]
     feed = dataclasses.replace(FEED, label="\x1b]0;x\x07", trouble="\x1b[31m")
@@ -158,7 +179,7 @@ def test_evil_names_are_only_text(picture: BusPicture) -> None:
 
 
 def test_keys(desk: BusDesk) -> None:
-    for key, view in (("3", 2), ("tab", 3), ("tab", 0), ("shift-tab", 3), ("2", 1)):
+    for key, view in (("3", 2), ("tab", 3), ("5", 4), ("tab", 0), ("shift-tab", 4), ("2", 1)):
         assert desk.key(key, 10)
         assert desk.state.view == view
     desk.key("3", 10)
