@@ -24,7 +24,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.core import BMS_SOC, PACK, PACK_SOC, PACK_SOC_SD
 from edge.monitor.page import Column, Page, Span, bar
 from edge.monitor.search import Listing, found
-from edge.monitor.views import footer, number, seconds, short_path, title
+from edge.monitor.text import number, seconds, short_path
+from edge.monitor.views import footer, title
 from edge.telemetry.broker_url import parse_broker
 
 TOPIC = re.compile(r"ebus/v1/([\w.-]{1,64})/([\w.-]{1,64})/(state|status)")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edge.monitor.page import Page
+
 IntArray = npt.NDArray[np.int64]
 PAGE_KEYS = {"up": -1, "down": 1, "home": -(1 << 30), "end": 1 << 30}
 MAX_QUERY = 60
@@ -79,3 +81,9 @@ def found(words: Sequence[str], query: str) -> IntArray:
     """Which of the texts (in lower case) hold every word of the query."""
     parts = query.lower().split()
     return np.array([n for n, text in enumerate(words) if all(p in text for p in parts)], dtype=np.int64)
+
+
+def scrolled(page: Page, whole: Page, listing: Listing) -> None:
+    """The part of a longer page that is scrolled to."""
+    first, last = listing.window(len(whole.lines), page.left)
+    page.lines += whole.lines[first:last]

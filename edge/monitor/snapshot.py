@@ -10,8 +10,9 @@ from edge.monitor.faults import Heard
 from edge.monitor.feeds import FeedPicture
 from edge.monitor.fleet import FleetPicture, FleetState, fleet_page
 from edge.monitor.page import Page
+from edge.monitor.text import value_text
 from edge.monitor.traffic import EXTENDED_KEY
-from edge.monitor.views import VIEWS, BusState, value_text
+from edge.monitor.views import VIEWS, BusState
 from edge.signals.validity import NAMES, NEVER
 
 WIDTH = 120

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from edge.can.decoder import COUNTS, REFUSALS, Slot
-from edge.can.j1939 import Name
-from edge.monitor.bus import BatteryPicture, BusPicture, Label
-from edge.monitor.faults import Heard
+from edge.can.decoder import COUNTS, REFUSALS
+from edge.monitor.battery_view import battery_view
+from edge.monitor.bus import BusPicture, Label
+from edge.monitor.faults_view import faults_view
 from edge.monitor.feeds import FeedPicture, SourcePicture
-from edge.monitor.page import LEVELS, Column, Page, Span, bar
-from edge.monitor.search import IntArray, Listing, found
+from edge.monitor.page import Column, Page, Span, bar
+from edge.monitor.search import IntArray, Listing, found, scrolled
+from edge.monitor.text import (
+    clock_text,
+    name_text,
+    number,
+    seconds,
+    short_path,
+    signal_text,
+    unit_text,
+    value_text,
+)
 from edge.monitor.traffic import EXTENDED_KEY
 from edge.signals.validity import GOOD, NAMES, NEVER
 
-MAX_DECIMALS = 4
 VALIDITY_STYLES = {NEVER: "dim", GOOD: ""}  # any other is "warn"
 # Of a channel's ledger, what is neither good nor bad: shown where there is any.
 OTHERS = (
@@ -32,8 +39,6 @@ OTHERS = (
     "fallback",
 )
 LATE = 1.5  # a period this many times the map's is worth a look
-LEAST_SPAN_V, LEAST_SPAN_SOC = 0.020, 0.02  # of a cell map's scale, so that noise looks like noise
-UNITS = {"percent": "%", "Celsius": "°C", "degC": "°C"}
 
 
 @dataclass
@@ -52,57 +57,6 @@ class BusState:
     def listing(self) -> Listing:
         """The list of the view that is shown."""
         return {"Messages": self.messages, "Signals": self.signals}.get(VIEWS[self.view][0], self.scroll)
-
-
-# Numbers and times
-
-
-def seconds(value: float) -> str:
-    """A time span as people read it: 0.12 s, 12.3 s, 4 min, 3 h, 5 d."""
-    if not math.isfinite(value):
-        return "—"
-    for least, size, unit in ((172_800, 86_400, "d"), (7200, 3600, "h"), (120, 60, "min")):
-        if value >= least:
-            return f"{value / size:.0f} {unit}"
-    return f"{value:.1f} s" if value >= 10 else f"{value:.2f} s"
-
-
-def clock_text(value: float) -> str:
-    """A place in a log: 1:02:03 or 02:03.4."""
-    whole = int(value)
-    if whole >= 3600:
-        return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-    return f"{whole // 60:02}:{value % 60:04.1f}"
-
-
-def decimals(scale: float) -> int:
-    """How many decimals a value with this step needs, at most MAX_DECIMALS."""
-    text = f"{abs(scale):.{MAX_DECIMALS}f}".rstrip("0").partition(".")[2]
-    return len(text)
-
-
-def value_text(slot: Slot, raw: int, value: float) -> str:
-    """A signal's value: its choice as text, else with as many decimals as its step has."""
-    if not slot.is_float and raw in slot.choices:
-        return slot.choices[raw]
-    return number(value, f".{decimals(slot.scale)}f" if not slot.is_float else ".6g")
-
-
-def number(value: float, form: str, unit: str = "") -> str:
-    """A number with its unit; a dash where it is not known."""
-    if not math.isfinite(value):
-        return "—"
-    text = format(value, form) if abs(value) < 1e12 else f"{value:.6g}"
-    return f"{text} {unit}" if unit else text
-
-
-def signal_text(slot: Slot) -> str:
-    """A signal's name; of a J1939 one, with the source address whose it is."""
-    return slot.signal if slot.source is None else f"{slot.signal} @{slot.source:02X}"
-
-
-def unit_text(unit: str) -> str:
-    return UNITS.get(unit, unit)
 
 
 # The frame of every page
@@ -217,7 +171,7 @@ def overview(page: Page, picture: BusPicture, feed: FeedPicture, state: BusState
         whole.add((f" {picture.traffic.others:,} frames of identifiers beyond what is listed", "warn"))
     if feed.strangers:
         whole.add((f" {feed.strangers:,} frames of channels that nobody named", "warn"))
-    _scrolled(page, whole, state.scroll)
+    scrolled(page, whole, state.scroll)
 
 
 def _channel(
@@ -257,12 +211,6 @@ def _listed(counts: Mapping[str, int | bool]) -> str:
 
 def _count(value: int | bool) -> str:
     return f"{value:,}" if not isinstance(value, bool) else "yes" if value else "no"
-
-
-def _scrolled(page: Page, whole: Page, listing: Listing) -> None:
-    """The part of a longer page that is scrolled to."""
-    first, last = listing.window(len(whole.lines), page.left)
-    page.lines += whole.lines[first:last]
 
 
 # Messages
@@ -423,212 +371,14 @@ def _about_signal(picture: BusPicture, order: IntArray, listing: Listing) -> str
     return "   ".join(filter(None, parts))
 
 
-def short_path(path: str) -> str:
-    """A VSS path without its first branch, which all share."""
-    return path.removeprefix("Vehicle.")
-
-
-# Battery
-
-
 def battery(page: Page, picture: BusPicture, feed: FeedPicture, state: BusState) -> None:
-    """The pack's estimate beside the BMS's, its extremes, and a map of every cell."""
-    pack = picture.battery
-    if pack is None:
-        page.add((" No battery here: the signal map of a configuration (-c) names its cells.", "dim"))
-        return
-    whole = Page(page.width, 10_000, page.ascii_only)
-    _pack(whole, pack)
-    _extremes(whole, pack)
-    whole.add()
-    values, least, name, unit, scale = (
-        (pack.cell_soc, LEAST_SPAN_SOC, "state of charge", "%", 100.0)
-        if state.by_soc
-        else (pack.cell_v, LEAST_SPAN_V, "voltage", "V", 1.0)
-    )
-    low, high = span(values, least)
-    digits = ".1f" if state.by_soc else ".3f"
-    whole.add(
-        (f" cells by {name}   ", "head"),
-        f"{LEVELS[0]} {number(low * scale, digits, unit)}   {LEVELS[-1]} {number(high * scale, digits, unit)}",
-        ("   · not heard or stale", "dim"),
-    )
-    cell_map(whole, pack, values, low, high)
-    _scrolled(page, whole, state.scroll)
-
-
-def _pack(page: Page, pack: BatteryPicture) -> None:
-    wide = max(min(page.width - 46, 40), 10)
-    soc = number(pack.soc * 100, "5.1f")
-    band = f" ± {pack.soc_sd * 100:.1f} %" if math.isfinite(pack.soc_sd) else " %"
-    filled = bar(pack.soc if math.isfinite(pack.soc) else 0.0, wide)
-    page.add(" ", ("state of charge  ", "head"), (page.cell(f"{soc}{band}", 18), "good"), (filled, "good"))
-    shown = pack.bms_soc_pct
-    filled = bar(shown / 100 if math.isfinite(shown) else 0.0, wide)
-    page.add(" ", ("BMS shows        ", "dim"), page.cell(number(shown, "5.1f", "%"), 18), (filled, "dim"))
-    power = pack.voltage_v * pack.current_a / 1000
-    flow = (
-        ""
-        if not math.isfinite(power)
-        else "discharging"
-        if power > 0.05
-        else "charging"
-        if power < -0.05
-        else "idle"
-    )
-    page.add(
-        " ", ("pack             ", "dim"),
-        f"{number(pack.voltage_v, '.1f', 'V')}   {number(pack.current_a, '.1f', 'A')}   ",
-        f"{number(power, '.1f', 'kW')}   ", (flow, "dim"),
-    )  # fmt: skip
-    if len(pack.string_soc) > 1:
-        parts = [
-            f"{s}: {number(v * 100, '.1f', '%')}"
-            for s, v in zip(np.unique(pack.string).tolist(), pack.string_soc.tolist(), strict=True)
-        ]
-        page.add(" ", ("strings          ", "dim"), "   ".join(parts))
-
-
-def _extremes(page: Page, pack: BatteryPicture) -> None:
-    def place(n: int) -> str:
-        return f"string {int(pack.string[n])} cell {int(pack.index[n])}"
-
-    def sensor(n: int) -> str:
-        return f"string {int(pack.temp_string[n])} sensor {int(pack.temp_index[n])}"
-
-    low_v, high_v = extremes(pack.cell_v)
-    low_t, high_t = extremes(pack.temp_degc)
-    for name, style, cell, temp in (("lowest", "low", low_v, low_t), ("highest", "high", high_v, high_t)):
-        spans: list[Span | str] = [" ", (f"{name:<17}", "dim")]
-        if cell is not None:
-            spans += [(f"{pack.cell_v[cell]:.3f} V", style), page.cell(f"  {place(cell)}", 24)]
-        if temp is not None:
-            spans += [(f"{pack.temp_degc[temp]:6.1f} °C", style), f"  {sensor(temp)}"]
-        page.add(*spans)
-    spread, mean = "", ""
-    if low_v is not None and high_v is not None:
-        spread = f"{(pack.cell_v[high_v] - pack.cell_v[low_v]) * 1000:.0f} mV"
-    if low_t is not None:
-        mean = f"{np.nanmean(pack.temp_degc):6.1f} °C"
-    page.add(" ", (f"{'spread, mean':<17}", "dim"), page.cell(spread, 31), mean)
-    if pack.weakest is not None:
-        charge = number(float(pack.cell_soc[pack.weakest]) * 100, ".1f", "%")
-        page.add(" ", (f"{'empty first':<17}", "dim"), f"{charge}   {place(pack.weakest)}")
-
-
-def extremes(values: npt.NDArray[np.float64]) -> tuple[int | None, int | None]:
-    """Where the lowest and the highest value are; None where none is known."""
-    if not np.isfinite(values).any():
-        return None, None
-    return int(np.nanargmin(values)), int(np.nanargmax(values))
-
-
-def span(values: npt.NDArray[np.float64], least: float) -> tuple[float, float]:
-    """The scale of a map: from the lowest to the highest value, at least so wide; NaN where there is none."""
-    if not np.isfinite(values).any():
-        return math.nan, math.nan
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    grow = max(least - (high - low), 0.0) / 2
-    return low - grow, high + grow
-
-
-def cell_map(
-    page: Page, pack: BatteryPicture, values: npt.NDArray[np.float64], low: float, high: float
-) -> None:
-    """One sign per cell, a string after the other; the lowest and highest cell stand out."""
-    known = np.isfinite(values)
-    lowest, highest = extremes(values)
-    styles = {lowest: "low", highest: "high"}
-    level = np.zeros(len(values), dtype=np.int64)
-    level[known] = np.round((values[known] - low) / (high - low) * (len(LEVELS) - 1)).astype(np.int64)
-    per_line = max((page.width - 12) // 11 * 10, 10)
-    for string in np.unique(pack.string).tolist():
-        mine = np.flatnonzero(pack.string == string)
-        for begin in range(0, len(mine), per_line):
-            part = mine[begin : begin + per_line].tolist()
-            name = f"string {string}" if not begin else ""
-            spans: list[Span | str] = [f" {page.cell(name, 9)}", (f"{int(pack.index[part[0]]):>4} ", "dim")]
-            for place, n in enumerate(part):
-                gap = " " if place and place % 10 == 0 else ""
-                sign = LEVELS[level[n]] if known[n] else "·"
-                spans += [gap, (sign, styles.get(n, "" if known[n] else "dim"))]
-            page.add(*_joined(spans))
-
-
-def _joined(spans: Sequence[Span | str]) -> list[Span]:
-    """Neighbours of one style as one span: fewer escapes on a slow line."""
-    out: list[Span] = []
-    for span_ in spans:
-        text, style = (span_, "") if isinstance(span_, str) else span_
-        if not text:
-            continue
-        if out and out[-1][1] == style:
-            out[-1] = (out[-1][0] + text, style)
-        else:
-            out.append((text, style))
-    return out
-
-
-# Faults
-
-FAULT_COLUMNS = (
-    Column("bus", 9), Column("from", 4, right=True), Column("SPN", 6, right=True), Column("FMI", 3, right=True),
-    Column("what", 0), Column("times", 5, right=True), Column("lamps", 11), Column("age", 7, right=True, from_width=90),
-)  # fmt: skip
-LAMP_NAMES = {  # as SAE J1939-73 shortens them
-    "MalfunctionIndicatorLamp": "MIL", "RedStopLamp": "RSL", "AmberWarningLamp": "AWL", "ProtectLamp": "PL",
-}  # fmt: skip
-SILENT_S = 5.0  # a DM1 comes every second
-# SAE J1939-73, appendix A: failure mode identifiers
-FAILURES = {
-    0: "above normal, most severe", 1: "below normal, most severe", 2: "erratic or incorrect",
-    3: "voltage high", 4: "voltage low", 5: "current low or open circuit", 6: "current high or grounded",
-    7: "mechanism not responding", 8: "abnormal frequency", 9: "abnormal update rate", 10: "abnormal rate of change",
-    11: "cause not known", 12: "device failed", 13: "out of calibration", 14: "special instructions",
-    15: "above normal, least severe", 16: "above normal, moderate", 17: "below normal, least severe",
-    18: "below normal, moderate", 19: "received data in error", 20: "drifted high", 21: "drifted low",
-    31: "condition exists",
-}  # fmt: skip
+    """The pack and its cells."""
+    battery_view(page, picture.battery, state.by_soc, state.scroll)
 
 
 def faults(page: Page, picture: BusPicture, feed: FeedPicture, state: BusState) -> None:
-    """The active trouble codes of each source (DM1), with its lamps."""
-    dms = picture.faults.dms
-    whole = Page(page.width, 10_000, page.ascii_only)
-    for heard in dms:
-        _source_faults(whole, picture, heard)
-    if whole.lines:
-        page.head(FAULT_COLUMNS)
-    body = Page(page.width, max(page.left - 1, 0), page.ascii_only)
-    _scrolled(body, whole, state.scroll)
-    body.fill()
-    page.lines += body.lines
-    said = (
-        f"{len(dms):,} J1939 sources send their trouble codes (DM1)"
-        if dms
-        else "No J1939 source sends trouble codes (DM1)"
-    )
-    page.add((f" {said}; active: {picture.faults.codes:,}", "dim"))
-
-
-def _source_faults(page: Page, picture: BusPicture, heard: Heard) -> None:
-    lit = [LAMP_NAMES[name] for name, state in heard.dm.lamps.items() if state == 1]
-    lamps: Span = (" ".join(lit), "bad" if "RSL" in lit else "warn")
-    where = [picture.channels[heard.channel].name, f"{heard.source:02X}"]
-    age_s = (picture.now_us - heard.time_us) / 1e6
-    age = seconds(age_s)
-    silent = f", silent for {age}" if age_s > SILENT_S else ""
-    for dtc in heard.dm.dtcs:
-        what = FAILURES.get(dtc.fmi, "reserved") + (", SPN not certain" if dtc.old_layout else "") + silent
-        times = "—" if dtc.occurrence_count is None else f"{dtc.occurrence_count}"
-        page.row(FAULT_COLUMNS, [*where, (f"{dtc.spn}", "head"), f"{dtc.fmi}", what, times, lamps, age])
-    if lit and not heard.dm.dtcs:
-        page.row(FAULT_COLUMNS, [*where, "—", "—", f"lamps without a code{silent}", "", lamps, age])
-
-
-def name_text(name: Name) -> str:
-    """A J1939 NAME in short: what people look up."""
-    return f"function {name.function}, manufacturer {name.manufacturer_code}, identity {name.identity_number}"
+    """The active trouble codes of each source, with its lamps."""
+    faults_view(page, picture, state.scroll)
 
 
 View = Callable[[Page, BusPicture, FeedPicture, BusState], None]

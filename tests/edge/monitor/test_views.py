@@ -13,21 +13,13 @@ from edge.can.decoder import Slot
 from edge.can.j1939 import decode_dm
 from edge.can.logs import open_log
 from edge.config import load
+from edge.monitor.battery_view import span
 from edge.monitor.bus import Bus, BusPicture, ChannelInfo
 from edge.monitor.command import BusDesk
 from edge.monitor.faults import FaultsPicture, Heard
 from edge.monitor.feeds import FeedPicture, LogFeed, SourcePicture
-from edge.monitor.views import (
-    VIEWS,
-    BusState,
-    bus_page,
-    clock_text,
-    decimals,
-    number,
-    seconds,
-    span,
-    value_text,
-)
+from edge.monitor.text import clock_text, decimals, number, seconds, value_text
+from edge.monitor.views import VIEWS, BusState, bus_page
 from tests.conftest import CHANNELS
 
 FEED = FeedPicture("day.log", live=False, elapsed_s=83.4)
