@@ -4,7 +4,7 @@
     traffic.py   what comes on each channel: counts, rates, periods and load per identifier
     faults.py    J1939 trouble codes and names
     bus.py       the model: the real core, its traffic; `picture` is all that a view may see
-    fleet.py     the model of `--depot`: what the buses say over MQTT
+    fleet.py     the model of `--depot`: what the buses say over MQTT; fleet_view.py
     views.py     pictures into lines (battery_view.py, faults_view.py are two of them); text.py: numbers for people
     search.py    finding, sorting and scrolling in long lists
     page.py      lines of styled text that fit, in UTF-8 or ASCII

@@ -20,7 +20,8 @@ from edge.config import Config, load
 from edge.errors import BrokerError, LogError, SpoolError
 from edge.monitor.bus import Bus, BusPicture, ChannelInfo
 from edge.monitor.feeds import FeedPicture, LiveFeed, LogFeed
-from edge.monitor.fleet import FleetFeed, FleetState, fleet_page
+from edge.monitor.fleet import FleetFeed
+from edge.monitor.fleet_view import FleetState, fleet_page
 from edge.monitor.page import Page
 from edge.monitor.snapshot import bus_object, bus_text, fleet_object, fleet_text
 from edge.monitor.terminal import Terminal, wants_ascii, wants_colour

@@ -19,6 +19,7 @@ from edge.config import CanConfig
 from edge.core import TICK_US
 from edge.errors import LogError, SourceError
 from edge.monitor.bus import Bus
+from edge.recording import Piece, pieces
 
 REOPEN_S = 1.0
 BUDGET_S = 0.05  # how long `advance` may take before the keys are looked at again
@@ -161,7 +162,7 @@ class LogFeed:
         self._strangers = 0
         self._speed, self._hurry, self._paused = speed, hurry, False
         self._pieces = pieces(map(self._renumbered, chunks))
-        self._next: tuple[Frames, int] | None = None
+        self._next: Piece | None = None
         self._clock_us = 0.0
         self._then_s: float | None = None
         self._begin_us: int | None = None
@@ -178,7 +179,7 @@ class LogFeed:
         if self._paused:
             return False
         self._clock_us += passed_s * 1e6 * self._speed
-        while self._next and (self._hurry or self._next[1] <= self._clock_us):
+        while self._next and (self._hurry or (self._next.tick_us or 0) <= self._clock_us):
             self._feed(bus)
             if time.monotonic() - now_s > budget_s:
                 self._clock_us = min(self._clock_us, self._now_us + TICK_US)  # it can't keep that pace
@@ -239,11 +240,11 @@ class LogFeed:
 
     def _feed(self, bus: Bus) -> None:
         assert self._next is not None
-        frames, tick_us = self._next
-        if len(frames):
-            bus.feed(frames)
-        bus.tick(tick_us)
-        self._now_us = tick_us
+        if len(self._next.frames):
+            bus.feed(self._next.frames)
+        if self._next.tick_us is not None:
+            bus.tick(self._next.tick_us)
+            self._now_us = self._next.tick_us
         self._step()
 
     def _step(self) -> None:
@@ -253,41 +254,7 @@ class LogFeed:
             self._next, self._trouble = None, str(error)
         if self._next is None:
             self._finished = True
-        elif self._begin_us is None:
-            self._begin_us = self._now_us = self._next[1] - TICK_US
+        elif self._begin_us is None and len(self._next.frames):
+            first_us = int(self._next.frames["time_us"][0])
+            self._begin_us = self._now_us = first_us // TICK_US * TICK_US
             self._clock_us = float(self._now_us)
-
-
-def pieces(chunks: Iterator[Frames]) -> Iterator[tuple[Frames, int]]:
-    """A log cut at its ticks: frames, then the tick that follows them, exactly as `ayaz replay` gives them to
-    the core (edge.recording.replay_plain)."""
-    rest = np.zeros(0, FRAME)
-    next_us: int | None = None
-    last_us = 0
-    trouble: LogError | None = None
-    while True:
-        try:
-            frames = next(chunks).copy()
-        except StopIteration:
-            break
-        except LogError as error:
-            trouble = error  # after everything before it
-            break
-        if not len(frames):
-            continue
-        frames["time_us"] = np.maximum.accumulate(np.maximum(frames["time_us"], last_us if next_us else 0))
-        last_us = int(frames["time_us"][-1])
-        if next_us is None:
-            next_us = (int(frames["time_us"][0]) // TICK_US + 1) * TICK_US
-        frames = np.concatenate([rest, frames]) if len(rest) else frames
-        times, begin = frames["time_us"], 0
-        while next_us <= last_us:
-            end = int(np.searchsorted(times, next_us))
-            yield frames[begin:end], next_us
-            grid_us = int(times[end]) // TICK_US * TICK_US if end < len(frames) else 0
-            begin, next_us = end, max(next_us, grid_us) + TICK_US
-        rest = frames[begin:]
-    if next_us is not None:
-        yield rest, next_us
-    if trouble:
-        raise trouble

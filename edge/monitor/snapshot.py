@@ -8,7 +8,8 @@ from typing import Any
 from edge.monitor.bus import BatteryPicture, BusPicture
 from edge.monitor.faults import Heard
 from edge.monitor.feeds import FeedPicture
-from edge.monitor.fleet import FleetPicture, FleetState, fleet_page
+from edge.monitor.fleet import FleetPicture
+from edge.monitor.fleet_view import FleetState, fleet_page
 from edge.monitor.page import Page
 from edge.monitor.text import value_text
 from edge.monitor.traffic import EXTENDED_KEY

@@ -14,7 +14,7 @@ from edge.cli import run_command
 from edge.config import load
 from edge.errors import LogError
 from edge.monitor.bus import Bus, ChannelInfo
-from edge.monitor.feeds import LiveFeed, LogFeed, pieces
+from edge.monitor.feeds import LiveFeed, LogFeed
 from edge.signals.catalogue import find_database, load_database
 from edge.signals.validity import GOOD, NEVER, STALE
 from tests.conftest import CHANNELS
@@ -115,24 +115,6 @@ def test_garbage_is_counted(config: Path) -> None:
     assert sum(c["received"] for c in picture.counts) == 10_000
     assert picture.counts[0]["unknown"] > 0
     assert len(picture.messages.rows) <= len(picture.messages.labels)
-
-
-def test_pieces_are_what_a_replay_gives(day: Path) -> None:
-    log = open_log(day)
-    whole = np.concatenate([f.copy() for f in log])
-    given = list(pieces(iter([whole[:1000].copy(), whole[:0], whole[1000:].copy()])))
-    assert (np.concatenate([f for f, _ in given]) == whole).all()
-    for frames, tick_us in given[:-1]:
-        assert (frames["time_us"] < tick_us).all()
-        assert tick_us % 100_000 == 0
-
-
-def test_pieces_after_a_gap_and_with_time_running_backwards() -> None:
-    frames = np.zeros(4, FRAME)
-    frames["time_us"] = [50_000, 20_000, 90_000_000, 90_000_001]
-    given = list(pieces(iter([frames])))
-    assert [(len(f), tick_us) for f, tick_us in given] == [(2, 100_000), (2, 90_100_000)]
-    assert given[0][0]["time_us"].tolist() == [50_000, 50_000]
 
 
 def test_a_damaged_log_gives_all_before_and_says_so(config: Path) -> None:

@@ -17,7 +17,8 @@ from edge.core import PACK, PACK_SOC, PACK_SOC_SD
 from edge.errors import BrokerError
 from edge.monitor import fleet
 from edge.monitor.command import FleetDesk
-from edge.monitor.fleet import Fleet, FleetFeed, FleetPicture, FleetState, fleet_page
+from edge.monitor.fleet import Fleet, FleetFeed, FleetPicture
+from edge.monitor.fleet_view import FleetState, fleet_page
 from tests.conftest import eventually, free_port
 
 STATE = {
