@@ -73,9 +73,9 @@ class Core:
         self.boot = boot
         catalogue = setup.catalogue
         self.decoder = Decoder.from_catalogue(catalogue)
-        self.latest = LatestTable(len(self.decoder.slots))
         self.counts = Counts(len(catalogue.channels))
         self.watch = _Watch(self.decoder, catalogue)
+        self.latest = LatestTable(len(self.decoder.slots))  # the maps may have asked for slots of their own
         self.battery = _Battery(setup, self.watch, restored)
         self.uplink = _Sampler(self.decoder, self.watch, catalogue)
         self.schema = Schema((*self.uplink.columns, *self.battery.columns))
@@ -170,7 +170,10 @@ class _Watch:
 
     def __init__(self, decoder: Decoder, catalogue: Catalogue) -> None:
         self.signals = catalogue.signals
-        self.slots = np.array([decoder.slot(s.channel, s.message, s.signal) for s in self.signals], np.int64)
+        slots = [
+            decoder.slot(s.channel, s.message, s.signal, address=s.address, name=s.name) for s in self.signals
+        ]
+        self.slots = np.array(slots, dtype=np.int64)
         timeouts = {(m.channel, m.message): m.timeout_ms for m in catalogue.messages}
         self._timeout_us = np.array(
             [timeouts[s.channel, s.message] * 1000 for s in self.signals], dtype=np.int64

@@ -19,7 +19,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,18 +74,29 @@ def unpacked(package: str) -> Path:
     GuestError
         This is no Debian, or the package can't be fetched.
     """
-    need("apt-get", "apt")
-    need("dpkg", "dpkg")
+    with _locked():
+        return _unpacked(package)
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """One at a time fetches and makes."""
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        tree = cache() / package
-        if not tree.is_dir():
-            with tempfile.TemporaryDirectory(dir=cache()) as folder:
-                deb = _download(package, Path(folder))
-                fresh = Path(folder) / "tree"
-                _run(["dpkg", "-x", str(deb), str(fresh)])
-                fresh.chmod(0o755)
-                fresh.rename(tree)
+        yield
+
+
+def _unpacked(package: str) -> Path:
+    tree = cache() / package
+    if not tree.is_dir():
+        need("apt-get", "apt")
+        need("dpkg", "dpkg")
+        with tempfile.TemporaryDirectory(dir=cache()) as folder:
+            deb = _download(package, Path(folder))
+            fresh = Path(folder) / "tree"
+            _run(["dpkg", "-x", str(deb), str(fresh)])
+            fresh.chmod(0o755)
+            fresh.rename(tree)
     return tree
 
 
@@ -212,10 +224,11 @@ def _qemu_kernel() -> tuple[Path, Path]:
     found = re.search(r"Depends: (linux-image-[\w.+-]+)", meta)
     if not found:
         raise GuestError("apt knows no linux-image-amd64")
-    tree = unpacked(found[1])
-    kernel, initrd = next((tree / "boot").glob("vmlinuz-*")), tree / "initrd.gz"
-    if not initrd.exists():
-        _make_initrd(tree, kernel.name.removeprefix("vmlinuz-"), busybox, modprobe, initrd)
+    with _locked():
+        tree = _unpacked(found[1])
+        kernel, initrd = next((tree / "boot").glob("vmlinuz-*")), tree / "initrd.gz"
+        if not initrd.exists():
+            _make_initrd(tree, kernel.name.removeprefix("vmlinuz-"), busybox, modprobe, initrd)
     return kernel, initrd
 
 

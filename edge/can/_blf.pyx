@@ -10,13 +10,14 @@ from libc.string cimport memcmp, memcpy, memset
 
 from edge.can._frame cimport BITRATE_SWITCH, ERROR, ERROR_STATE, EXTENDED, FD, OWN, REMOTE, Frame
 
-REASONS = ("time", "length", "channels", "object version")
+REASONS = ("time", "length", "identifier", "channels", "object version")
 
 cdef enum:
     SKIPPED = -2
     TAKEN = -1
     BAD_TIME = 0
     BAD_LENGTH
+    BAD_ID
     TOO_MANY_CHANNELS
     BAD_VERSION
     N_REASONS
@@ -152,6 +153,10 @@ cdef class Parser:
         number = body(kind, p + head, size - head, u16(p + 4), f)
         if number < 0:
             return BAD_LENGTH if number == -1 else DAMAGED
+        if f.id > 0x7FF and not f.flags & (EXTENDED | ERROR):
+            return BAD_ID
+        if f.length > 8 and not f.flags & FD:
+            return BAD_LENGTH
         number = self.number(number)
         if number < 0:
             return TOO_MANY_CHANNELS

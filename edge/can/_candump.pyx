@@ -209,8 +209,10 @@ cdef inline int read_frame(const uint8_t* p, const uint8_t* stop, Frame* f) noex
         value = value << 4 | HEX[p[0]]
         p += 1
         digits += 1
+    if digits > 8:
+        return BAD_ID
     if digits == 0 or p >= stop or p[0] != 35:
-        return MALFORMED if digits < 9 else BAD_ID
+        return MALFORMED
     p += 1
     if digits <= 3:
         if value > 0x7FF:

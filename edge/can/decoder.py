@@ -28,11 +28,16 @@ from cantools.database.can.signal import Signal as DbSignal
 
 from edge.can._decode import Buffer, Kernel, Sink
 from edge.can.frames import Frames
+<<<<<<< HEAD
 from edge.can.j1939 import Listener, Transported, pgn_of
+=======
+from edge.can.j1939 import Reassembler
+from edge.can.protection import PROTECTION, STATE, compile_protection
+>>>>>>> room-core
 from edge.can.tables import FALLBACK, PROTECTED, Compiled, TableError, Tables
 from edge.errors import DecodeError
-from edge.signals.catalogue import Catalogue, MessageRule
-from edge.signals.validity import ERROR, GOOD
+from edge.signals.catalogue import Catalogue, MessageRule, Signal
+from edge.signals.validity import ERROR, GOOD, NOT_AVAILABLE
 
 COUNTS = (
     "received", "decoded", "unknown", "too_short", "bad_checksum", "repeated_counter", "bad_mux",
@@ -41,17 +46,18 @@ COUNTS = (
 )  # fmt: skip
 _COLUMN = {name: n for n, name in enumerate(COUNTS)}
 REFUSALS = COUNTS[3:9]
-CHECKSUM_NUMBERS = {"crc8-sae-j1850": 0, "xor": 1, "sum": 2}
+MAX_CHAIN = 3  # targets that one frame can fill: its source's own, one asked for by address, one by NAME
 MAX_SOURCES = 32  # that one J1939 message may have
 NO_SOURCE = 0xFE  # SAE J1939-81: the null address; in a database's identifier, any source
 _REFUSE_SOURCE = -4  # the kernel's word for a source beyond MAX_SOURCES
+ODD_SHAPE = 62  # the kernel's
 _DONE, _ASK_CANTOOLS, _NEW_SOURCE, _FULL = range(4)  # why the kernel stops
 
 TARGET = np.dtype(
     [
         (n, "<i4")
-        for n in ("message", "base", "also", "group", "first", "count", "length", "window", "flags", "counter",
-                  "checksum_at", "checksum")
+        for n in ("message", "base", "also", "group", "first", "count", "length", "window", "flags", "protection",
+                  "shape", "pad")
     ]
 )  # fmt: skip
 LATEST = np.dtype(
@@ -158,6 +164,8 @@ class _Message:
     default: int = -1  # the target of the slots that the database names
     source: int | None = None  # whose they are
     senders: dict[int, int] = field(default_factory=dict)  # source address -> target
+    asked: dict[int, int] = field(default_factory=dict)  # source address that the map names -> target
+    named: dict[int, int] = field(default_factory=dict)  # 64 bit NAME that the map names -> target
 
 
 class Decoder(Kernel):
@@ -166,12 +174,19 @@ class Decoder(Kernel):
     Not for two threads at once.
     """
 
-    def __init__(self, channels: Iterable[tuple[int, Database, Mapping[str, MessageRule]]]) -> None:
+    def __init__(
+        self,
+        channels: Iterable[tuple[int, Database, Mapping[str, MessageRule]]],
+        signals: Iterable[Signal] = (),
+    ) -> None:
         self.slots: list[Slot] = []
         self._signals: list[DbSignal] = []  # of each slot
         self._messages: list[_Message] = []
         self._by_name: dict[tuple[int, str, str], tuple[int, int]] = {}  # -> message, place among its slots
-        self._targets: list[tuple[int, ...]] = []
+        self._n_targets = 0
+        self._targets = np.zeros(64, TARGET)
+        self._states = np.zeros(64, STATE)
+        self._ranges = _ranges_of(signals)
         tables = Tables()
         numbers = set()
         for number, database, rules in channels:
@@ -179,39 +194,52 @@ class Decoder(Kernel):
             for message in _reachable(database):
                 self._add_message(tables, number, message, rules.get(message.name))
         j1939 = np.zeros(max(numbers, default=-1) + 1, np.uint8)
-        for known in self._messages:
-            if known.pgn is not None:
-                j1939[known.channel] = 1
+        j1939[[m.channel for m in self._messages if m.pgn is not None]] = 1
+        protections = [compile_protection(m.db, m.rule) for m in self._messages]
         most = max((len(m.slots) for m in self._messages), default=1)
         self._load(
-            tables.arrays(), tables.deepest, 4 * most, tables.names, tables.choices, tables.conversions, j1939,
-            _crc8_table(),
+            tables.arrays(), tables.deepest, MAX_CHAIN * most, tables.names, tables.choices, tables.conversions,
+            j1939, np.array(protections or [np.zeros(1, PROTECTION)[0]], PROTECTION),
         )  # fmt: skip
+        self._set_targets(self._targets, self._states)
         for n, known in enumerate(self._messages):
             known.default = self._add_target(n, None)
-        self._push_targets()
         for known in self._messages:
             self._register(known)
+<<<<<<< HEAD
         self._listeners = {n: Listener(n) for n in np.flatnonzero(j1939).tolist()}
+=======
+        self._tidy()
+        self._reassemblers = {n: Reassembler() for n in np.flatnonzero(j1939).tolist()}
+>>>>>>> room-core
 
     @classmethod
     def from_catalogue(cls, catalogue: Catalogue) -> Decoder:
-        """The decoder of a bus: its databases, and the protection that its maps name."""
-        return cls(
+        """The decoder of a bus: its databases, and what its maps say of messages and signals."""
+        channels = (
             (c.number, c.database, {m.message: m for m in catalogue.messages if m.channel == c.number})
             for c in catalogue.channels
         )
+        return cls(channels, catalogue.signals)
 
-    def slot(self, channel: int, message: str, signal: str) -> int:
-        """The number of a signal's slot.
+    def slot(
+        self, channel: int, message: str, signal: str, *, address: int | None = None, name: int | None = None
+    ) -> int:
+        """The number of a signal's slot; of a J1939 message that of one sender, by source address or NAME.
 
         Raises
         ------
         KeyError
-            There is no such signal.
+            There is no such signal, or a sender is asked for of what is not J1939.
         """
         number, place = self._by_name[channel, message, signal]
-        return self._targets[self._messages[number].default][1] + place
+        known = self._messages[number]
+        target = known.default
+        if address is not None or name is not None:
+            if known.pgn is None:
+                raise KeyError(f"{message} is no J1939 message: it has no senders")
+            target = self._asked(number, address) if address is not None else self._named(number, name or 0)
+        return int(self._targets["base"][target]) + place
 
     # Decoding
 
@@ -311,11 +339,17 @@ class Decoder(Kernel):
         if target < 0:
             row[_COLUMN["messages_unknown" if target != _REFUSE_SOURCE else "messages_refused"]] += 1
             return
+<<<<<<< HEAD
         n, data, time_us = message.frame, message.payload, message.time_us
         if self._targets[target][8] & FALLBACK:
+=======
+        if self._targets["flags"][target] & FALLBACK:
+>>>>>>> room-core
             column = self._fall_back(target, data, time_us, n, row, latest, sink)
         else:
-            column = self._run_message(target, data, time_us, n, latest.buffer if latest else None, sink)
+            column = self._run_message(
+                target, frame_id, data, time_us, n, latest.buffer if latest else None, sink
+            )
         row[_COLUMN["messages_decoded" if column == _COLUMN["decoded"] else "messages_refused"]] += 1
 
     # What tables can't do
@@ -348,7 +382,7 @@ class Decoder(Kernel):
         sink: Sink | None,
     ) -> int:
         """cantools decodes one frame into the table or the sink; the column of the counts that it is."""
-        message, base = self._targets[target][:2]
+        message, base = int(self._targets["message"][target]), int(self._targets["base"][target])
         known = self._messages[message]
         if len(data) < known.db.length and not known.db.is_container:
             return _COLUMN["too_short"]
@@ -374,7 +408,7 @@ class Decoder(Kernel):
 
     def _add_message(self, tables: Tables, number: int, message: DbMessage, rule: MessageRule | None) -> None:
         try:
-            compiled = tables.add(message, {})
+            compiled = tables.add(message, self._ranges.get((number, message.name), {}))
         except TableError:
             compiled = Compiled(0, 0, 0, 0, 8, FALLBACK)
         pgn = pgn_of(message.frame_id) if _is_j1939(message) else None
@@ -389,32 +423,36 @@ class Decoder(Kernel):
 
     def _add_target(self, number: int, source: int | None) -> int:
         """One more instance of a message, with slots of its own."""
-        known = self._messages[number]
+        known, target = self._messages[number], self._n_targets
+        if target == len(self._targets):
+            self._targets = np.concatenate([self._targets, np.zeros_like(self._targets)])
+            self._states = np.concatenate([self._states, np.zeros_like(self._states)])
+            self._set_targets(self._targets, self._states)
         compiled, rule = known.compiled, known.rule
-        counter, at, kind, flags = -1, -1, 0, compiled.flags
-        names = [s.signal for s in known.slots]
-        if rule and rule.counter:
-            counter, flags = names.index(rule.counter), flags | PROTECTED
-        if rule and rule.checksum:
-            at = known.signals[names.index(rule.checksum[0])].start // 8
-            kind, flags = CHECKSUM_NUMBERS[rule.checksum[1]], flags | PROTECTED
-        self._targets.append(
-            (number, len(self.slots), -1, compiled.group, compiled.first, compiled.signals, compiled.length,
-             compiled.window, flags, counter, at, kind)
+        protected = PROTECTED if rule and (rule.counter or rule.checksum) else 0
+        self._targets[target] = (
+            number, len(self.slots), -1, compiled.group, compiled.first, compiled.signals, compiled.length,
+            compiled.window, compiled.flags | protected, number, 0, 0,
         )  # fmt: skip
+        self._n_targets += 1
+        self._link([target])
         self.slots += [slot._replace(source=source) for slot in known.slots]
         self._signals += known.signals
-        return len(self._targets) - 1
+        return target
 
-    def _push_targets(self) -> None:
-        self._set_targets(np.array(self._targets or [(0,) * len(TARGET.names or ())], TARGET))
+    def _link(self, targets: list[int]) -> None:
+        """The frames of the first of these targets fill the slots of all."""
+        for target, following in zip(targets, [*targets[1:], -1], strict=True):
+            row = self._targets[target]
+            plain = not row["flags"] and row["window"] == 8 and following < 0
+            row["also"] = following
+            row["shape"] = row["count"] if plain and row["count"] < ODD_SHAPE else ODD_SHAPE
 
     def _register(self, known: _Message) -> None:
         """Let the kernel find a message by its identifier."""
         frame_id = known.db.frame_id
         if known.pgn is None:
-            find = self._find_extended if known.db.is_extended_frame else self._find_standard
-            find(known.channel, frame_id, known.default)
+            self._find(known.channel, frame_id, known.db.is_extended_frame, known.default)
             return
         if self._target_of(known.channel, known.pgn << 8 | NO_SOURCE) != -2 or frame_id & 0xFF == NO_SOURCE:
             self._find_pgn(known.channel, known.pgn, known.default)
@@ -422,27 +460,66 @@ class Decoder(Kernel):
             self._bind(known, frame_id & 0xFF, known.default)
 
     def _bind(self, known: _Message, source: int, target: int) -> None:
-        """From now on this source's frames fill this target's slots."""
+        """From now on this source's frames fill this target's slots, and those that the map asked for."""
         assert known.pgn is not None
         known.senders[source] = target
         if target == known.default:
             known.source = source
-        base = self._targets[target][1]
-        for n in range(base, base + len(known.slots)):
-            self.slots[n] = self.slots[n]._replace(source=source)
+        self._own(target, source)
+        self._relink(known, source)
         self._find_source(known.channel, known.pgn, source, target)
+
+    def _own(self, target: int, source: int | None) -> None:
+        base = int(self._targets["base"][target])
+        for n in range(base, base + len(self._messages[self._targets["message"][target]].slots)):
+            self.slots[n] = self.slots[n]._replace(source=source)
+
+    def _relink(self, known: _Message, source: int) -> None:
+        """What the map asked for of this source is filled by its frames, too."""
+        if source not in known.senders:
+            return
+        chain = [known.senders[source]]
+        if known.asked.get(source, chain[0]) != chain[0]:
+            chain.append(known.asked[source])
+        named = known.named.get(self._names(known.channel).get(source, -1))
+        self._link(chain if named is None else [*chain, named])
+
+    def _asked(self, number: int, address: int) -> int:
+        """The target of one source address that the map names."""
+        known = self._messages[number]
+        found = known.senders.get(address, known.asked.get(address))
+        if found is None:
+            found = known.asked[address] = self._add_target(number, address)
+            if known.source is not None:  # else the first source that is heard may be this one
+                self._bind(known, address, found)
+        return found
+
+    def _named(self, number: int, name: int) -> int:
+        """The target of one NAME that the map names, whatever its source address."""
+        known = self._messages[number]
+        if name not in known.named:
+            known.named[name] = self._add_target(number, None)
+            for source, holder in self._names(known.channel).items():
+                if holder == name:
+                    self._own(known.named[name], source)
+                    self._relink(known, source)
+        return known.named[name]
+
+    def _names(self, channel: int) -> Mapping[int, int]:
+        """The NAME that has claimed each source address of a channel."""
+        return {}
 
     def _new_source(self, channel: int, frame_id: int) -> None:
         """A source is heard that has no slots yet."""
-        number = self._targets[self._lookup(channel, frame_id, True)][0]
+        number = int(self._targets["message"][self._lookup(channel, frame_id, True)])
         known, source = self._messages[number], frame_id & 0xFF
         assert known.pgn is not None
         if known.source is None:
             self._bind(known, source, known.default)
+        elif source in known.asked:
+            self._bind(known, source, known.asked[source])
         elif len(known.senders) < MAX_SOURCES:
-            target = self._add_target(number, source)
-            self._push_targets()
-            self._bind(known, source, target)
+            self._bind(known, source, self._add_target(number, source))
         else:
             self._find_source(channel, known.pgn, source, _REFUSE_SOURCE)
 
@@ -450,6 +527,18 @@ class Decoder(Kernel):
 def _reachable(database: Database) -> list[DbMessage]:
     """The messages that a frame can be: where two have one identifier the last, as cantools has it."""
     return list({(m.frame_id, m.is_extended_frame): m for m in database.messages}.values())
+
+
+def _ranges_of(signals: Iterable[Signal]) -> dict[tuple[int, str], dict[str, list[tuple[float, float, int]]]]:
+    """By channel and message, the raw numbers with which a sender says that it has no value."""
+    found: dict[tuple[int, str], dict[str, list[tuple[float, float, int]]]] = {}
+    for s in signals:
+        for limits, state in ((s.not_available, NOT_AVAILABLE), (s.error, ERROR)):
+            if limits is not None:
+                ranges = found.setdefault((s.channel, s.message), {}).setdefault(s.signal, [])
+                if (*limits, state) not in ranges:
+                    ranges.append((*limits, state))
+    return found
 
 
 def _is_j1939(message: DbMessage) -> bool:
@@ -493,14 +582,3 @@ def _double(value: int | float) -> float:
         return float(value)
     except OverflowError:  # a text of 200 bytes, say, that the database calls an integer
         return math.inf
-
-
-def _crc8_table() -> npt.NDArray[np.uint8]:
-    """CRC-8 SAE J1850: polynomial 0x1D."""
-    table = np.zeros(256, np.uint8)
-    for n in range(256):
-        value = n
-        for _ in range(8):
-            value = (value << 1 ^ 0x1D if value & 0x80 else value << 1) & 0xFF
-        table[n] = value
-    return table

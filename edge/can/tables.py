@@ -3,7 +3,8 @@
 A message's bytes are looked at through a window of 8, 64 or 1792 bytes: first as they are, then, behind
 that, in reversed order. In the reversed half a Motorola signal lies as an Intel signal does in the first,
 so every signal is eight bytes loaded at `byte`, shifted right by `shift`, masked, and its sign extended
-by (x ^ sign) - sign.
+by (x ^ sign) - sign. SIGNAL is what the kernel reads for every frame, kept to half a cache line; DETAIL
+the rest.
 
 A message is a tree of groups: the root's signals are always there; a selector (multiplexer) in a group
 says which other group comes with it. Groups with the same signals are one. What selects a group is found
@@ -26,15 +27,21 @@ from cantools.database.utils import start_bit
 
 MAX_MESSAGE_BYTES = 1785  # the longest that SAE J1939-21 transport carries
 WINDOWS = (8, 64, 1792)
+_LOW = 0xFFFFFFFF
 EXACT_DOUBLE = 1 << 53  # whole numbers up to here are exact as doubles
 ENUMERATED_BITS = 16  # of a selector whose number is not its raw value
 
 SIGNAL = np.dtype(
     [
         ("scale", "<f8"), ("offset", "<f8"),  # for EXACT and EXACT_SCALE the bits of int64 numbers
-        ("mask", "<u8"), ("sign", "<u8"),
+        ("mask", "<u4"), ("sign", "<u4"),  # unless it is WIDE
         ("byte", "<u2"), ("shift", "u1"), ("kind", "u1"),
         ("slot", "<i4"),  # counted from the message's first
+    ]
+)  # fmt: skip
+DETAIL = np.dtype(
+    [
+        ("mask", "<u8"), ("sign", "<u8"),
         ("end", "<u2"),  # bits that a truncated frame must have for it
         ("gives", "u1"), ("ranges", "u1"), ("first_range", "<i4"),
     ]
@@ -44,7 +51,7 @@ SELECTOR = np.dtype([("low", "<i8"), ("size", "<i8"), ("signal", "<i4"), ("spars
 RANGE = np.dtype([("low", "<i8"), ("high", "<i8"), ("state", "<i8")])
 
 # How a raw value becomes a number; the kernel has the same numbers.
-INT, UINT64, EXACT, EXACT_SCALE, FLOAT16, FLOAT32, FLOAT64 = range(7)
+INT, UINT64, EXACT, EXACT_SCALE, FLOAT16, FLOAT32, FLOAT64, WIDE = range(8)  # WIDE: an INT of over 32 bits
 KIND = 15
 SPLIT = 16  # it lies in nine bytes
 IDENTITY = 32  # a float that is its own value
@@ -53,9 +60,9 @@ FINITE = 128  # its number may be beyond all doubles
 # What Python object cantools makes of it.
 GIVES_RAW, GIVES_INT, GIVES_FLOAT, GIVES_EXACT = range(4)
 # What of a message is not plain.
-FALLBACK, MUXED, ODD, PROTECTED, REVERSED = 1, 2, 4, 8, 16
+FALLBACK, MUXED, ODD, PROTECTED, REVERSED, SCATTERED = 1, 2, 4, 8, 16, 32  # SCATTERED: slots with gaps
 
-Ranges = Mapping[str, Sequence[tuple[int, int, int]]]  # by signal: raw from, raw to, state
+Ranges = Mapping[str, Sequence[tuple[float, float, int]]]  # by signal: raw from, raw to, state
 
 
 class Compiled(NamedTuple):
@@ -70,16 +77,16 @@ class Compiled(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One SIGNAL."""
+    """One SIGNAL and its DETAIL."""
 
     scale: float
     offset: float
-    mask: int
-    sign: int
     byte: int
     shift: int
     kind: int
     slot: int
+    mask: int
+    sign: int
     end: int
     gives: int
     ranges: int
@@ -118,7 +125,14 @@ class Tables:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The tables as arrays; one row of nothing where a table is empty."""
         return {
-            "signals": _array(self.signals, SIGNAL),
+            "signals": _array(
+                [
+                    (r.scale, r.offset, r.mask & _LOW, r.sign & _LOW, r.byte, r.shift, r.kind, r.slot)
+                    for r in self.signals
+                ],
+                SIGNAL,
+            ),
+            "details": _array([r[6:] for r in self.signals], DETAIL),
             "groups": _array(self.groups, GROUP),
             "selectors": _array(self.selectors, SELECTOR),
             "pages": _array(self.pages, np.dtype("<i4")),
@@ -156,6 +170,9 @@ class _Message:
         flags = MUXED if selectors or refused else 0
         flags |= ODD if any(row.kind or row.ranges for row in used) else 0
         flags |= REVERSED if self.window > 8 and any(row.byte >= self.window for row in used) else 0
+        flags |= (
+            SCATTERED if any(r.slot != n for n, r in enumerate(tables.signals[first : first + count])) else 0
+        )
         return Compiled(root, first, count, message.length, self.window, flags)
 
     def _group(self, parent: str, tree: Sequence[Any]) -> int:
@@ -186,7 +203,8 @@ class _Message:
     def _add_signal(self, name: str) -> None:
         signal, tables = self.by_name[name], self.tables
         tables.signals.append(self.rows[name]._replace(first_range=len(tables.ranges)))
-        tables.ranges += self.ranges.get(name, ())
+        for low, high, state in self.ranges.get(name, ()):
+            tables.ranges.append((_raw_bits(signal, low), _raw_bits(signal, high), state))
         tables.names.append(name)
         choices = signal.conversion.choices
         tables.choices.append({k: str(v) for k, v in choices.items()} if choices else None)
@@ -208,15 +226,27 @@ class _Message:
             shift = place - 8 * byte
             if shift + bits > 64:
                 byte, shift, kind = place >> 3, place & 7, kind | SPLIT
+        if kind & KIND == INT and bits > 32:
+            kind |= WIDE
         signed = signal.is_signed and not signal.is_float
         return Row(
-            scale, offset, (1 << bits) - 1, 1 << (bits - 1) if signed else 0, base + byte, shift, kind,
-            self.slots[signal.name], min(_end(signal), 65535), gives, len(ranges), 0,
-        )  # fmt: skip
+            scale,
+            offset,
+            base + byte,
+            shift,
+            kind,
+            self.slots[signal.name],
+            (1 << bits) - 1,
+            1 << (bits - 1) if signed else 0,
+            min(_end(signal), 65535),
+            gives,
+            len(ranges),
+            0,
+        )
 
     def _pages(self, signal: DbSignal) -> list[dict[int, int]]:
         """For each of cantools' four ways, from a selector's raw value to its number: those that are used."""
-        if self.rows[signal.name].kind & (KIND | SPLIT) > UINT64:
+        if self.rows[signal.name].kind & (KIND | SPLIT) not in (INT, UINT64, WIDE):
             raise TableError(f"{signal.name}: a multiplexer must be an integer that a double can hold")
         used = {
             n
@@ -241,6 +271,14 @@ class _Message:
             tables.selectors.append((len(tables.keys), len(raws), signal, 1, len(tables.pages)))
             tables.keys += raws
             tables.pages += [pages[raw] for raw in raws]
+
+
+def _raw_bits(signal: DbSignal, number: float) -> int:
+    """A raw value as the kernel holds it: the bits of a double, or an integer of 64 bits."""
+    if signal.is_float:
+        return int(np.float64(number).view(np.int64))
+    low = int(number) & 0xFFFFFFFFFFFFFFFF
+    return low - (1 << 64) if low >> 63 else low
 
 
 def _end(signal: DbSignal) -> int:

@@ -71,11 +71,19 @@ def load_catalogue(dbcs: Sequence[tuple[str, str | Path]]) -> Catalogue:
     placed = [pair for reader in readers for pair in zip(reader.signals, reader.places, strict=True)]
     problems = [problem for reader in readers for problem in reader.problems]
     problems += _repeated((signal.path, place) for signal, place in placed)
+    problems += _repeated((_sender(signal), place) for signal, place in placed)
     problems += _repeated((role, place) for signal, place in placed if (role := _role(signal)))
     if problems:
         raise SignalMapError(problems)
     messages = tuple(message for reader in readers for message in reader.messages)
     return Catalogue(tuple(channels), tuple(signal for signal, _ in placed), messages)
+
+
+def _sender(signal: Signal) -> str:
+    """A signal of a sender: two J1939 senders of one message are two signals."""
+    numbers = (("address", signal.address), ("name", signal.name))
+    of = "".join(f" of {key} 0x{number:X}" for key, number in numbers if number is not None)
+    return f"channel {signal.channel}'s {signal.message}.{signal.signal}{of}"
 
 
 def _role(signal: Signal) -> str:

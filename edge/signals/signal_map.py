@@ -18,7 +18,8 @@ from cantools.database import Database
 from cantools.database.can.signal import Signal as DbSignal
 
 from edge.errors import SignalMapError
-from edge.signals.databases import first_line
+from edge.signals.loading import first_line
+from edge.signals.protection import Checksum, Counter, read_checksum, read_counter
 from edge.signals.vss import conversion, paths_for
 
 # What the rest of Ayaz takes a signal for: one of each, one per string, or one per string and index.
@@ -45,14 +46,18 @@ STRING_ROLES = frozenset({"string_current", "string_voltage"})
 CELL_ROLES = frozenset({"cell_voltage", "cell_temp"})
 ROLES = SINGLE_ROLES | STRING_ROLES | CELL_ROLES
 
-CHECKSUMS = ("crc8-sae-j1850", "xor", "sum")
 MAX_MAP_BYTES = 4_000_000
 MAX_EXPANDED = 4096  # signals that one pattern may name
 MAX_SECONDS = 1e7
+TABLE_KEYS = frozenset({"version", "protocol", "messages", "signals"})
 MESSAGE_KEYS = frozenset({"period_ms", "timeout_ms", "counter", "checksum"})
 TEXT_KEYS = ("source", "path", "string", "index")  # may hold patterns
 NUMBER_KEYS = {"rate_s": 0.0, "deadband": 0.0, "heartbeat_s": 60.0, "frozen_s": 0.0}  # and their defaults
-SIGNAL_KEYS = frozenset({*TEXT_KEYS, *NUMBER_KEYS, "sign", "unit", "role", "window"})
+SENDER_KEYS = {"address": 253, "name": (1 << 64) - 1}  # of J1939, and their highest values
+INVALID_KEYS = ("not_available", "error")
+SIGNAL_KEYS = frozenset(
+    {*TEXT_KEYS, *NUMBER_KEYS, *SENDER_KEYS, *INVALID_KEYS, "sign", "unit", "role", "window"}
+)
 
 _FIELD = re.compile(r"\{([A-Za-z])(?::0(\d)d)?\}")
 
@@ -63,6 +68,10 @@ class Signal:
 
     `unit` is the path's; `factor` turns the database's physical value into it and into our sign:
     inside = factor * physical. `sign` is only the sign of that. `deadband` is in the database's unit.
+    A signal that stands still for `frozen_s` while its frames come is suspect; 0: it may stand still for ever.
+    `address` or `name` choose one J1939 sender of the message, by its source address or its 64 bit NAME
+    (SAE J1939-81); both None: whoever sends it. `not_available` and `error` are the raw numbers, before
+    scale and offset, with which the sender says so, (lowest, highest); (nan, nan) is a float's NaN.
     """
 
     channel: int
@@ -80,24 +89,29 @@ class Signal:
     string: int | None = None
     index: int | None = None
     window: tuple[float, float] | None = None
+    address: int | None = None
+    name: int | None = None
+    not_available: tuple[float, float] | None = None
+    error: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class MessageRule:
-    """How often a message comes, when its signals are stale, and what protects it."""
+    """How often a message comes, when its signals are stale, and what protects it (edge/signals/protection.py)."""
 
     channel: int
     message: str
     period_ms: int
     timeout_ms: int
-    counter: str | None = None
-    checksum: tuple[str, str] | None = None  # signal, kind
+    counter: Counter | None = None
+    checksum: Checksum | None = None
 
 
 class MapReader:
     """One signal map, checked against its database. `problems` is empty where all is well.
 
-    `places` says of each signal where it stands, as FILE:LINE.
+    `places` says of each signal where it stands, as FILE:LINE. A map that says protocol = "j1939" marks the
+    database's messages so, for databases that don't say it themselves.
     """
 
     def __init__(self, path: Path, database: Database, channel: int) -> None:
@@ -108,6 +122,9 @@ class MapReader:
         self.problems: list[str] = []
         self._path = path
         self._known = {m.name: {s.name: s for s in m.signals} for m in database.messages}
+        self._database = database
+        self._j1939: set[str] = set()
+        self._lengths = {m.name: m.length for m in database.messages}
         self._named: set[str] = set()  # messages that have a rule, good or bad
         self._lines: list[str] = []
         try:
@@ -137,8 +154,9 @@ class MapReader:
     def _read(self, table: dict[str, Any]) -> None:
         if table.get("version") != 1:
             self._wrong(self._find("version"), "version must be 1")
-        for name in sorted(table.keys() - {"version", "messages", "signals"}):
-            self._wrong(self._find(name), f"unknown key {name!r}; there are version, messages, signals")
+        for name in sorted(table.keys() - TABLE_KEYS):
+            self._wrong(self._find(name), f"unknown key {name!r}; there are {_listed(TABLE_KEYS)}")
+        self._protocol(table.get("protocol"))
         messages, signals = table.get("messages", {}), table.get("signals", [])
         if not isinstance(messages, dict) or not isinstance(signals, list):
             self._wrong(1, "there must be [messages.NAME] tables and [[signals]] tables")
@@ -153,6 +171,15 @@ class MapReader:
                 _Entry(self, entry, line).read()
             else:
                 self._wrong(line, "must be a table")
+
+    def _protocol(self, protocol: Any) -> None:
+        if protocol not in (None, "j1939"):
+            self._wrong(self._find("protocol"), 'protocol must be "j1939", or left out')
+        for message in self._database.messages:
+            if message.is_extended_frame and protocol == "j1939":
+                message.protocol = protocol
+            if message.is_extended_frame and message.protocol == "j1939":
+                self._j1939.add(message.name)
 
     # Messages
 
@@ -170,8 +197,14 @@ class MapReader:
         times = {key: self._milliseconds(rule.get(key), key, line) for key in ("period_ms", "timeout_ms")}
         if len(self.problems) == before and times["timeout_ms"] < times["period_ms"]:
             self._wrong(self._find("timeout_ms", line), "timeout_ms must not be shorter than period_ms")
-        counter = self._counter(rule.get("counter"), signals, self._find("counter", line))
-        checksum = self._checksum(rule.get("checksum"), signals, self._find("checksum", line))
+
+        def wrong(key: str, what: str) -> None:
+            self._wrong(self._find(key, line), what)
+
+        named = rule.get("checksum")
+        kind = named.get("kind") if isinstance(named, dict) else ""
+        counter = read_counter(rule.get("counter"), signals, str(kind), wrong)
+        checksum = read_checksum(named, signals, counter, self._lengths[name], wrong)
         if len(self.problems) == before:
             self.messages.append(MessageRule(self.channel, name, **times, counter=counter, checksum=checksum))
 
@@ -180,28 +213,6 @@ class MapReader:
             return value
         self._wrong(self._find(key, line), f"{key} must be a whole number above 0")
         return 0
-
-    def _counter(self, name: Any, signals: Mapping[str, DbSignal], line: int) -> str | None:
-        if name is None:
-            return None
-        signal = signals.get(name) if isinstance(name, str) else None
-        if signal is None or signal.is_float or signal.multiplexer_ids:
-            self._wrong(line, f"counter: the message has no whole, unmultiplexed signal {name!r}")
-            return None
-        return signal.name
-
-    def _checksum(self, value: Any, signals: Mapping[str, DbSignal], line: int) -> tuple[str, str] | None:
-        if value is None:
-            return None
-        if not isinstance(value, dict) or value.keys() != {"signal", "kind"}:
-            self._wrong(line, 'checksum must be { signal = "NAME", kind = "KIND" }')
-            return None
-        name, kind = value["signal"], value["kind"]
-        if not isinstance(name, str) or not _is_byte(signals.get(name)):
-            self._wrong(line, f"checksum: the message has no signal {name!r} of one whole byte")
-        if kind not in CHECKSUMS:
-            self._wrong(line, f"checksum: unknown kind {kind!r}; there are {_listed(CHECKSUMS)}")
-        return str(name), str(kind)
 
     # Where things are
 
@@ -236,12 +247,14 @@ class _Entry:
             return
         base = self._common()
         try:
-            expanded = [self._filled(numbers) for numbers in _combinations(self.loops)]
+            expanded = [
+                (self._filled(numbers), self._senders(numbers)) for numbers in _combinations(self.loops)
+            ]
         except ValueError as error:
             self._wrong(None, f'{error}; write "{{n}}" or "{{n:03d}}" with n = "1..176"')
             return
-        for values in expanded:
-            if not self._signal(values, base):
+        for values, senders in expanded:
+            if not self._signal(values, replace(base, **senders)):
                 return  # one line for a pattern, not 176
 
     def _check_keys(self) -> None:
@@ -258,8 +271,41 @@ class _Entry:
             self._wrong("sign", "sign must be 1 or -1")
         if not isinstance(self.entry.get("unit", ""), str):
             self._wrong("unit", "unit must be text")
+        if len(self.entry.keys() & SENDER_KEYS.keys()) > 1:
+            self._wrong("name", "address and name choose the same thing: give one")
+        for key, most in SENDER_KEYS.items():
+            self._check_sender(key, most)
+        for key in INVALID_KEYS:
+            if key in self.entry and _range_of(self.entry[key]) is None:
+                self._wrong(key, f"{key} must be a raw number, or [LOWEST, HIGHEST]")
         if "window" in self.entry and not _is_window(self.entry["window"]):
             self._wrong("window", "window must be two numbers, 0 <= low < high <= 1")
+
+    def _check_sender(self, key: str, most: int) -> None:
+        """A sender is a number, hexadecimal text, or { n = [...] } with one for each value of the loop n."""
+        value = self.entry.get(key)
+        if value is None:
+            return
+        given: Any = [value]
+        if isinstance(value, dict):
+            loop, given = next(iter(value.items()), ("", None))
+            length = len(_numbers(self.loops.get(loop)) or ())
+            if len(value) != 1 or not isinstance(given, list) or not length or len(given) != length:
+                self._wrong(key, f"{key} must be {{ n = [...] }}, one for each value of the loop n")
+                return
+        if any((number := _sender(each)) is None or number > most for each in given):
+            self._wrong(key, f"{key} must be that of a J1939 sender, a number from 0 to 0x{most:X}")
+
+    def _senders(self, numbers: Mapping[str, int]) -> dict[str, Any]:
+        """The address or name for one combination of the loops."""
+        found: dict[str, Any] = {}
+        for key in self.entry.keys() & SENDER_KEYS.keys():
+            value = self.entry[key]
+            if isinstance(value, dict):
+                loop, given = next(iter(value.items()))
+                value = given[(_numbers(self.loops[loop]) or range(0)).index(numbers[loop])]
+            found[key] = _sender(value)
+        return found
 
     def _check_role(self) -> None:
         role = self.entry.get("role")
@@ -318,14 +364,34 @@ class _Entry:
         for key in ("string", "index"):
             if key in values and not re.fullmatch(r"[0-9]{1,5}", values[key]):
                 self._wrong(key, f"{key} must be a number, or a pattern that gives one")
+        self._check_j1939(message)
+        invalid = self._invalid(signal) if signal is not None else {}
         factor = self._factor(signal, unit) if signal is not None and unit is not None else None
         if len(self.reader.problems) > before or factor is None or unit is None:
             return False
-        numbers = {key: int(values[key]) for key in ("string", "index") if key in values}
+        numbers: dict[str, Any] = {key: int(values[key]) for key in ("string", "index") if key in values}
         done = replace(base, message=message, signal=name, path=values["path"], unit=unit, factor=factor)
-        self.reader.signals.append(replace(done, **numbers))  # type: ignore[arg-type]
+        self.reader.signals.append(replace(done, **numbers, **invalid))
         self.reader.places.append(f"{self.reader._path}:{self.line}")
         return True
+
+    def _check_j1939(self, message: str) -> None:
+        for key in self.entry.keys() & SENDER_KEYS.keys():
+            if message in self.reader._known and message not in self.reader._j1939:
+                self._wrong(key, f"{key}: {message} is no J1939 message")
+
+    def _invalid(self, signal: DbSignal) -> dict[str, Any]:
+        """The raw ranges that say "not available" and "error", checked against what the signal can hold."""
+        ranges: dict[str, tuple[float, float]] = {}
+        for key in self.entry.keys() & set(INVALID_KEYS):
+            low, high = ranges[key] = _range_of(self.entry[key]) or (0, 0)
+            if signal.is_float:
+                continue
+            least = -(1 << signal.length - 1) if signal.is_signed else 0
+            most = least + (1 << signal.length) - 1
+            if not isinstance(low, int) or not isinstance(high, int) or low < least or high > most:
+                self._wrong(key, f"{key}: {signal.name} holds whole numbers from {least} to {most}")
+        return ranges
 
     def _factor(self, signal: DbSignal, unit: str) -> float | None:
         """From the database's physical value to the path's unit and our sign."""
@@ -353,15 +419,36 @@ def _combinations(loops: Mapping[str, Any]) -> Iterator[dict[str, int]]:
     ranges = []
     size = 1
     for name, value in loops.items():
-        found = re.fullmatch(r"([0-9]{1,5})\.\.([0-9]{1,5})", value) if isinstance(value, str) else None
-        if found is None:
+        numbers = _numbers(value)
+        if numbers is None:
             raise ValueError(f"{name} must be a range, not {value!r}")
-        ranges.append(range(int(found[1]), int(found[2]) + 1))
-        size *= len(ranges[-1])
+        ranges.append(numbers)
+        size *= len(numbers)
     if not 0 < size <= MAX_EXPANDED:
         raise ValueError(f"the pattern names {size} signals, not 1 to {MAX_EXPANDED}")
-    for numbers in itertools.product(*ranges):
-        yield dict(zip(loops, numbers, strict=True))
+    for combination in itertools.product(*ranges):
+        yield dict(zip(loops, combination, strict=True))
+
+
+def _numbers(value: Any) -> range | None:
+    """The numbers of a loop: "1..176"."""
+    found = re.fullmatch(r"([0-9]{1,5})\.\.([0-9]{1,5})", value) if isinstance(value, str) else None
+    return range(int(found[1]), int(found[2]) + 1) if found else None
+
+
+def _sender(value: Any) -> int | None:
+    """An address or a NAME: a number, or text of hexadecimal digits, as tools write a NAME."""
+    if isinstance(value, str) and re.fullmatch(r"0[xX][0-9A-Fa-f]{1,16}", value):
+        return int(value, 16)
+    return value if type(value) is int and value >= 0 else None
+
+
+def _range_of(value: Any) -> tuple[float, float] | None:
+    """A number as (number, number), [low, high] as (low, high); None where it is neither."""
+    pair = value if isinstance(value, list) else [value, value]
+    if len(pair) != 2 or not all(type(n) in (int, float) for n in pair):
+        return None
+    return (pair[0], pair[1]) if pair[0] <= pair[1] or (pair[0] != pair[0] and pair[1] != pair[1]) else None
 
 
 def _is_number(value: Any) -> bool:
@@ -372,13 +459,6 @@ def _is_window(value: Any) -> bool:
     if not isinstance(value, list) or len(value) != 2 or not all(_is_number(v) for v in value):
         return False
     return bool(value[0] < value[1] <= 1)
-
-
-def _is_byte(signal: DbSignal | None) -> bool:
-    """Whether a signal is one whole byte of its frame."""
-    if signal is None or signal.length != 8 or signal.is_float or signal.multiplexer_ids:
-        return False
-    return bool(signal.start % 8 == (7 if signal.byte_order == "big_endian" else 0))
 
 
 def _listed(names: Any) -> str:

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edge.errors import SignalMapError
-from edge.signals.databases import first_line, shipped_folder
+from edge.signals.databases import shipped_folder
+from edge.signals.loading import first_line
 
 OVERLAY = "vss_overlay.toml"
 TABLES = ("vss6_paths.toml", OVERLAY)

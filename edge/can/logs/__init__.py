@@ -1,7 +1,8 @@
 """Logs of CAN frames: read in whatever format the ecosystem writes, written as candump logs.
 
     candump.py      candump, read and written by a compiled kernel     blf.py    Vector BLF, by a compiled kernel
-    python_can.py   Vector ASC, PEAK TRC, python-can's CSV             mf4.py    ASAM MDF 4, through asammdf
+    python_can.py   Vector ASC, PEAK TRC, python-can's CSV             mf4.py    ASAM MDF 4, through asammdf in a
+                                                                                       process of its own, mf4_frames.py
     text.py         GVRET, SavvyCAN, CRTD, BUSMASTER, Microchip
     stream.py       a file's bytes and lines, gzip and zstd too        reader.py what all readers share
 

@@ -22,23 +22,12 @@ class Refused(Exception):
     """One record is no frame: its reason, under which it is counted."""
 
 
-class Reader:
-    """Reads one log from its beginning: iterate for FRAME arrays.
+class Names:
+    """A log's channels by name, and its refusals by reason."""
 
-    channels    the names met so far; a frame's channel number is its place there
-    refused     reason -> how many records were no frames; reading went on after each
-    fraction    how far, 0 to 1
-
-    Iterating raises CutShort after all frames before the damage; anything else is a defect.
-    """
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
+    def __init__(self) -> None:
         self._refused: Counter[str] = Counter()
         self._numbers: dict[str, int] = {}
-
-    def __iter__(self) -> Iterator[Frames]:
-        raise NotImplementedError
 
     @property
     def channels(self) -> list[str]:
@@ -48,9 +37,8 @@ class Reader:
     def refused(self) -> dict[str, int]:
         return dict(self._refused)
 
-    @property
-    def fraction(self) -> float:
-        return self.stream.fraction
+    def refuse(self, reason: str, count: int = 1) -> None:
+        self._refused[reason] += count
 
     def number(self, channel: str) -> int:
         """A channel's number.
@@ -65,6 +53,28 @@ class Reader:
                 raise Refused("channels")
             self._numbers[channel] = len(self._numbers)
         return self._numbers[channel]
+
+
+class Reader(Names):
+    """Reads one log from its beginning: iterate for FRAME arrays.
+
+    channels    the names met so far; a frame's channel number is its place there
+    refused     reason -> how many records were no frames; reading went on after each
+    fraction    how far, 0 to 1
+
+    Iterating raises CutShort after all frames before the damage; anything else is a defect.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[Frames]:
+        raise NotImplementedError
+
+    @property
+    def fraction(self) -> float:
+        return self.stream.fraction
 
     def gather(self, items: Iterator[Item], fill: Callable[[Any, Item], bool]) -> Iterator[Frames]:
         """Items as FRAME arrays.
@@ -81,7 +91,7 @@ class Reader:
             except StopIteration:
                 break
             except Refused as refused:
-                self._refused[str(refused)] += 1
+                self.refuse(str(refused))
             except CutShort as error:
                 cut = error
             if used == ROWS:

@@ -143,7 +143,7 @@ def generic() -> Parse:
 # CRTD (Open Vehicles): seconds, [bus] R or T, 11 or 29, id, bytes. Other records are comments, events, statistics.
 # 1542473901.020305 1R11 7ED 04 41 0C
 CRTD_LINE = re.compile(r"(\d{1,13}(?:\.\d+)?) (\d*)([RT])(11|29) ([0-9A-Fa-f]{1,8})((?: [0-9A-Fa-f]{2})*)\s*")
-_CRTD_OTHER = re.compile(r"\d{1,13}(?:\.\d+)? \d*[A-QS-Z][A-Z0-9]+(?:\s|$)")
+_CRTD_OTHER = re.compile(r"\d{1,13}(?:\.\d+)? \d*(?![RT](?:11|29))[A-Z][A-Z0-9]+(?:\s|$)")
 
 
 def crtd() -> Parse:
@@ -152,7 +152,7 @@ def crtd() -> Parse:
     def parse(text: str) -> Line | None:
         found = CRTD_LINE.fullmatch(text)
         if not found:
-            if _CRTD_OTHER.match(text) and " T11 " not in text and " T29 " not in text:
+            if _CRTD_OTHER.match(text):
                 return None
             raise Refused("malformed")
         seconds, bus, direction, bits, frame_id, rest = found.groups()

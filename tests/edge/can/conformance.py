@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cantools
 import numpy as np
 from cantools.database import Database
 from cantools.database import Message as DbMessage
@@ -38,8 +39,7 @@ from cantools.database.utils import start_bit
 
 from edge.can.decoder import Counts, Decoder, LatestTable
 from edge.can.frames import EXTENDED, FRAME
-from edge.errors import DatabaseError, DecodeError
-from edge.signals.databases import load_database
+from edge.errors import DecodeError
 from edge.signals.validity import GOOD
 
 SUFFIXES = (".dbc", ".kcd", ".sym", ".arxml")
@@ -70,12 +70,19 @@ def databases(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
 
 
+def load(path: Path) -> Database | None:
+    """The database in a file, as cantools reads it; None where it can't, or where it is of diagnostics."""
+    try:
+        database = cantools.database.load_file(str(path), strict=False)
+    except Exception:  # cantools and its parsers raise almost anything on a broken file
+        return None
+    return database if isinstance(database, Database) else None
+
+
 def parts_of(path: Path) -> list[tuple[Path, int]]:
     """The units of work in one file; none where it does not load."""
-    try:
-        return [(path, first) for first in range(0, len(load_database(path).messages), PART)]
-    except DatabaseError:
-        return []
+    database = load(path)
+    return [(path, first) for first in range(0, len(database.messages) if database else 0, PART)]
 
 
 _loaded: dict[Path, Database] = {}
@@ -85,7 +92,9 @@ def check_part(path: Path, first: int, payloads: int, seed: int, root: Path) -> 
     """Check some messages of a file, from the first on."""
     if path not in _loaded:
         _loaded.clear()
-        _loaded[path] = load_database(path)
+        database = load(path)
+        assert database is not None
+        _loaded[path] = database
     result = Result(str(path.relative_to(root)), first, payloads, seed)
     for message in _loaded[path].messages[first : first + PART]:
         Check(message, random.Random(f"{seed} {result.file} {message.name}"), payloads, result).run()

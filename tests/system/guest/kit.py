@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -36,6 +37,14 @@ def drain(source: SocketCanSource) -> Frames:
     while len(parts[-1]):
         parts.append(source.read(0.1))
     return np.concatenate(parts)
+
+
+def until(check: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until it is so; fail where it never is. A guest on a busy machine takes its time."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def payloads(frames: Frames) -> list[bytes]:

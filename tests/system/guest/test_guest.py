@@ -1,7 +1,7 @@
 """SocketCAN for real: the checks beside this file, run inside guests whose kernels have CAN.
 
 One boot runs a guest's whole list; here each check is a test of its own. What they check they say
-themselves: vcan_checks.py, slcan_checks.py, agent_checks.py, controller_checks.py; and the contract of all sources.
+themselves: vcan_checks.py, slcan_checks.py, j1939_checks.py, agent_checks.py, controller_checks.py; and the contract of all sources.
 """
 
 import ast
@@ -18,7 +18,7 @@ from scripts.guest import Finished, GuestError, run_qemu, run_uml
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
 CONTRACT = ROOT / "tests" / "edge" / "can" / "test_source_contract.py"
-UML = (*(HERE / f"{name}_checks.py" for name in ("vcan", "slcan", "agent")), CONTRACT)
+UML = (*(HERE / f"{name}_checks.py" for name in ("vcan", "slcan", "j1939", "agent")), CONTRACT)
 QEMU = (HERE / "controller_checks.py",)
 TIMEOUT_S = 900  # a busy machine; alone it is done in a tenth
 
@@ -44,6 +44,7 @@ def outcomes(run: Callable[[list[str], float], Finished], files: tuple[Path, ...
     pytest_run = [
         "env",
         "TMPDIR=/dev/shm",  # an open file that has no name any more is lost over 9p
+        "AYAZ_SOURCES=socketcan",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",  # an emulated processor loads what is not needed for half a minute
         sys.executable,
         *("-m", "pytest", "-q", "--noconftest"),

@@ -89,7 +89,7 @@ def test_what_python_can_sends_comes_in_order_with_content_flags_and_times(
     frames = np.concatenate(got)
     assert frames["id"].tolist() == [m.arbitration_id for m in sent]
     assert (frames["flags"] & ~np.uint8(OWN)).tolist() == [flags_of(m) for m in sent]
-    assert payloads(frames) == [bytes(m.data) for m in sent]
+    assert payloads(frames) == [bytes(m.dlc) if m.is_remote_frame else bytes(m.data) for m in sent]
     assert not any(f["data"][f["length"] :].any() for f in frames)
     assert set(frames["channel"].tolist()) == {3}
     times = frames["time_us"]
@@ -129,7 +129,7 @@ def test_times_are_the_kernels_as_candump_has_them(source: SocketCanSource, tmp_
         ("00000001#01", 1, EXTENDED, "01"),
         ("001#01", 1, 0, "01"),
         ("123#R", 0x123, REMOTE, ""),
-        ("123#R5", 0x123, REMOTE, ""),
+        ("123#R5", 0x123, REMOTE, "0000000000"),
         ("1F334455#R", 0x1F334455, EXTENDED | REMOTE, ""),
         ("321##0AABB", 0x321, FD, "AABB"),
         ("321##1" + "5A" * 64, 0x321, FD | BITRATE_SWITCH, "5A" * 64),
