@@ -16,6 +16,7 @@ that is heard, from then on. Messages longer than 8 bytes come through `edge.can
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -28,12 +29,8 @@ from cantools.database.can.signal import Signal as DbSignal
 
 from edge.can._decode import Buffer, Kernel, Sink
 from edge.can.frames import Frames
-<<<<<<< HEAD
-from edge.can.j1939 import Listener, Transported, pgn_of
-=======
-from edge.can.j1939 import Reassembler
+from edge.can.j1939 import Claim, Listener, Transported, limits, pgn_of
 from edge.can.protection import PROTECTION, STATE, compile_protection
->>>>>>> room-core
 from edge.can.tables import FALLBACK, PROTECTED, Compiled, TableError, Tables
 from edge.errors import DecodeError
 from edge.signals.catalogue import Catalogue, MessageRule, Signal
@@ -187,6 +184,7 @@ class Decoder(Kernel):
         self._targets = np.zeros(64, TARGET)
         self._states = np.zeros(64, STATE)
         self._ranges = _ranges_of(signals)
+        self._names: dict[int, dict[int, int]] = defaultdict(dict)  # channel -> address -> NAME
         tables = Tables()
         numbers = set()
         for number, database, rules in channels:
@@ -206,12 +204,11 @@ class Decoder(Kernel):
             known.default = self._add_target(n, None)
         for known in self._messages:
             self._register(known)
-<<<<<<< HEAD
-        self._listeners = {n: Listener(n) for n in np.flatnonzero(j1939).tolist()}
-=======
         self._tidy()
-        self._reassemblers = {n: Reassembler() for n in np.flatnonzero(j1939).tolist()}
->>>>>>> room-core
+        self._listeners = {n: Listener(n) for n in np.flatnonzero(j1939).tolist()}
+        self._names: dict[int, dict[int, int]] = {
+            n: {} for n in self._listeners
+        }  # channel -> address -> NAME
 
     @classmethod
     def from_catalogue(cls, catalogue: Catalogue) -> Decoder:
@@ -277,9 +274,12 @@ class Decoder(Kernel):
         if not frames.flags.c_contiguous:
             frames = np.ascontiguousarray(frames)
         at = 0
-        for channel, message in self._transported(frames, counts) if self._listeners else ():
-            at = self._drive_to(frames, at, message.frame + 1, counts, latest, sink)
-            self._whole_message(channel, message, counts, latest, sink)
+        for channel, found in self._listen(frames, counts) if self._listeners else ():
+            at = self._drive_to(frames, at, found.frame + 1, counts, latest, sink)
+            if isinstance(found, Claim):
+                self._claimed(channel, found)
+            else:
+                self._whole_message(channel, found, counts, latest, sink)
         self._drive_to(frames, at, len(frames), counts, latest, sink)
 
     def _drive_to(
@@ -311,12 +311,13 @@ class Decoder(Kernel):
                 at += 1
         return at
 
-    def _transported(self, frames: Frames, counts: Counts) -> list[tuple[int, Transported]]:
-        """Messages that these frames complete, with their channels, in the order of the frames that complete them."""
-        found: list[tuple[int, Transported]] = []
+    def _listen(self, frames: Frames, counts: Counts) -> list[tuple[int, Transported | Claim]]:
+        """What these frames complete or change, with its channel, in the order of the frames that did it."""
+        found: list[tuple[int, Transported | Claim]] = []
         for number, listener in self._listeners.items():
             broken = listener.transport.broken
             found += [(number, whole) for whole in listener.feed(frames)]
+            found += [(number, claim) for claim in listener.claimed]
             counts.table[number, _COLUMN["sessions_broken"]] += listener.transport.broken - broken
         return sorted(found, key=lambda f: f[1].frame)
 
@@ -339,17 +340,12 @@ class Decoder(Kernel):
         if target < 0:
             row[_COLUMN["messages_unknown" if target != _REFUSE_SOURCE else "messages_refused"]] += 1
             return
-<<<<<<< HEAD
         n, data, time_us = message.frame, message.payload, message.time_us
-        if self._targets[target][8] & FALLBACK:
-=======
         if self._targets["flags"][target] & FALLBACK:
->>>>>>> room-core
             column = self._fall_back(target, data, time_us, n, row, latest, sink)
         else:
-            column = self._run_message(
-                target, frame_id, data, time_us, n, latest.buffer if latest else None, sink
-            )
+            buffer = latest.buffer if latest else None
+            column = self._run_message(target, message.id, data, time_us, n, buffer, sink)
         row[_COLUMN["messages_decoded" if column == _COLUMN["decoded"] else "messages_refused"]] += 1
 
     # What tables can't do
@@ -408,7 +404,7 @@ class Decoder(Kernel):
 
     def _add_message(self, tables: Tables, number: int, message: DbMessage, rule: MessageRule | None) -> None:
         try:
-            compiled = tables.add(message, self._ranges.get((number, message.name), {}))
+            compiled = tables.add(message, self._ranges_in(number, message))
         except TableError:
             compiled = Compiled(0, 0, 0, 0, 8, FALLBACK)
         pgn = pgn_of(message.frame_id) if _is_j1939(message) else None
@@ -420,6 +416,11 @@ class Decoder(Kernel):
             self._by_name.setdefault(key, (len(self._messages), place))
         signals = [signal for _, signal in pairs]
         self._messages.append(_Message(number, message, rule, compiled, pgn, slots, signals))
+
+    def _ranges_in(self, number: int, message: DbMessage) -> Mapping[str, list[tuple[float, float, int]]]:
+        """Raw numbers that are none: what the map says, else in J1939 what the standard says."""
+        named = self._ranges.get((number, message.name), {})
+        return {**(_j1939_ranges(message) if _is_j1939(message) else {}), **named}
 
     def _add_target(self, number: int, source: int | None) -> int:
         """One more instance of a message, with slots of its own."""
@@ -481,7 +482,7 @@ class Decoder(Kernel):
         chain = [known.senders[source]]
         if known.asked.get(source, chain[0]) != chain[0]:
             chain.append(known.asked[source])
-        named = known.named.get(self._names(known.channel).get(source, -1))
+        named = known.named.get(self._names[known.channel].get(source, -1))
         self._link(chain if named is None else [*chain, named])
 
     def _asked(self, number: int, address: int) -> int:
@@ -499,15 +500,26 @@ class Decoder(Kernel):
         known = self._messages[number]
         if name not in known.named:
             known.named[name] = self._add_target(number, None)
-            for source, holder in self._names(known.channel).items():
+            for source, holder in self._names[known.channel].items():
                 if holder == name:
                     self._own(known.named[name], source)
                     self._relink(known, source)
         return known.named[name]
 
-    def _names(self, channel: int) -> Mapping[int, int]:
-        """The NAME that has claimed each source address of a channel."""
-        return {}
+    def _claimed(self, channel: int, claim: Claim) -> None:
+        """An address has another holder: its frames fill the slots that the map asked for by that NAME."""
+        names = self._names[channel]
+        before = names.pop(claim.address, None)
+        if claim.name is not None:
+            names[claim.address] = claim.name.value
+        for known in self._messages:
+            if known.channel != channel or not known.named:
+                continue
+            if before in known.named:
+                self._own(known.named[before], None)
+            if names.get(claim.address) in known.named:
+                self._own(known.named[names[claim.address]], claim.address)
+            self._relink(known, claim.address)
 
     def _new_source(self, channel: int, frame_id: int) -> None:
         """A source is heard that has no slots yet."""
@@ -533,12 +545,24 @@ def _ranges_of(signals: Iterable[Signal]) -> dict[tuple[int, str], dict[str, lis
     """By channel and message, the raw numbers with which a sender says that it has no value."""
     found: dict[tuple[int, str], dict[str, list[tuple[float, float, int]]]] = {}
     for s in signals:
-        for limits, state in ((s.not_available, NOT_AVAILABLE), (s.error, ERROR)):
-            if limits is not None:
+        for span, state in ((s.not_available, NOT_AVAILABLE), (s.error, ERROR)):
+            if span is not None:
                 ranges = found.setdefault((s.channel, s.message), {}).setdefault(s.signal, [])
-                if (*limits, state) not in ranges:
-                    ranges.append((*limits, state))
+                if (*span, state) not in ranges:
+                    ranges.append((*span, state))
     return found
+
+
+def _j1939_ranges(message: DbMessage) -> dict[str, list[tuple[float, float, int]]]:
+    """SAE J1939-71's ranges of the unsigned parameters of a message."""
+    ranges: dict[str, list[tuple[float, float, int]]] = {}
+    for signal in message.signals:
+        found = None if signal.is_float or signal.is_signed or signal.length > 64 else limits(signal.length)
+        if found is not None:
+            error, not_available = found
+            last = (1 << signal.length) - 1
+            ranges[signal.name] = [(not_available, last, NOT_AVAILABLE), (error, not_available - 1, ERROR)]
+    return ranges
 
 
 def _is_j1939(message: DbMessage) -> bool:

@@ -90,12 +90,18 @@ TICK_US = 100_000
 SEED = 20
 
 
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "small.dbc").write_text(DBC)
+    (folder / "small.toml").write_text(MAP)
+    catalogue = load_catalogue([("bms", folder / "small.dbc")])
+    return Setup("o", "b", catalogue, load_cell("lfp_bus"), batch_interval_s=1e6)
+
+
 @pytest.fixture
-def core(tmp_path: Path) -> Core:
-    (tmp_path / "small.dbc").write_text(DBC)
-    (tmp_path / "small.toml").write_text(MAP)
-    catalogue = load_catalogue([("bms", tmp_path / "small.dbc")])
-    return Core(Setup("o", "b", catalogue, load_cell("lfp_bus"), batch_interval_s=1e6), "boot")
+def core(setup: Setup) -> Core:
+    return Core(setup, "boot")
 
 
 class Bus:
@@ -197,7 +203,7 @@ def test_a_float_that_is_no_number_is_an_error(core: Core, bad: float) -> None:
     assert bus.sealed(VALIDITY + HEATER) == [GOOD, ERROR, GOOD]
 
 
-def test_what_a_j1939_sender_has_no_number_for(tmp_path: Path) -> None:
+def test_what_a_j1939_sender_has_no_number_for() -> None:
     """SAE J1939-71: of two bytes, 0xFF00 and up is "not available", 0xFE00 and up "error"."""
     core = Core(Setup("o", "b", load_catalogue([("vehicle", "vehicle")]), load_cell("lfp_bus")), "boot")
     bus = Bus(core)

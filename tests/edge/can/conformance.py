@@ -40,7 +40,7 @@ from cantools.database.utils import start_bit
 from edge.can.decoder import Counts, Decoder, LatestTable
 from edge.can.frames import EXTENDED, FRAME
 from edge.errors import DecodeError
-from edge.signals.validity import GOOD
+from edge.signals.validity import ERROR, GOOD, NOT_AVAILABLE
 
 SUFFIXES = (".dbc", ".kcd", ".sym", ".arxml")
 MODES = tuple((c, s, t) for c in (True, False) for s in (True, False) for t in (True, False))
@@ -199,7 +199,12 @@ class Check:
         if counts.total()["decoded"] != decoded:
             self._differ(f"{counts.total()['decoded']} frames decoded, not {decoded}")
         rows = np.array(expected, [("frame", "i4"), ("slot", "i4"), ("raw", "i8"), ("value", "f8")])
-        states = np.where(np.isfinite(rows["value"]), GOOD, 4)
+        states = np.where(np.isfinite(rows["value"]), GOOD, ERROR)
+        if message.protocol == "j1939" and message.is_extended_frame:
+            signals = [self.signals[decoder.slots[slot].signal] for slot in rows["slot"]]
+            states = np.array(
+                [j1939_state(s, r) for s, r in zip(signals, rows["raw"].tolist(), strict=True)], "i4"
+            )
         for name, ours in zip(events._fields, events, strict=True):
             theirs = states if name == "state" else rows[name]
             if len(ours) != len(theirs) or not _equal(np.asarray(ours), np.asarray(theirs)):
@@ -303,6 +308,17 @@ def int64(raw: float) -> int:
         return int(struct.unpack("<q", struct.pack("<d", raw))[0])
     low = raw & (1 << 64) - 1
     return low - (1 << 64) if low >> 63 else low
+
+
+def j1939_state(signal: DbSignal, raw: int) -> int:
+    """What SAE J1939-71 says of a raw value: the table of its transmitted signal ranges."""
+    if signal.is_float or signal.is_signed or signal.length < 2:
+        return GOOD
+    if signal.length < 8:
+        left = (1 << signal.length) - 1 - raw
+        return NOT_AVAILABLE if left == 0 else ERROR if left == 1 else GOOD
+    top = (raw & (1 << signal.length) - 1) >> (signal.length - 8)
+    return NOT_AVAILABLE if top == 0xFF else ERROR if top > 0xFA else GOOD
 
 
 def number(value: float) -> float:
