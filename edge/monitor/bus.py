@@ -120,7 +120,7 @@ class _Parts:
     latest: LatestTable
     counts: Counts
     core: Core | None = None
-    signals: Sequence[Signal] = ()
+    slots: Mapping[Signal, int] = field(default_factory=dict)  # of the map's signals
     rules: Mapping[tuple[int, str], MessageRule] = field(default_factory=dict)
 
 
@@ -141,7 +141,7 @@ class Bus:
         )
         self._labels: list[Label] = []
         self._message_words: list[str] = []
-        self._mapped = {parts.decoder.slot(s.channel, s.message, s.signal): s.path for s in parts.signals}
+        self._mapped = {slot: signal.path for signal, slot in parts.slots.items()}
         self._signal_words: list[str] = []
         self._paths: list[str] = []
         self._timeout_us = np.zeros(0, np.int64)
@@ -153,7 +153,8 @@ class Bus:
         core = Core(setup, PLAIN_BOOT, restored)
         catalogue = setup.catalogue
         rules = {(m.channel, m.message): m for m in catalogue.messages}
-        parts = _Parts(core.decoder, core.latest, core.counts, core, catalogue.signals, rules)
+        slots = dict(zip(core.watch.signals, core.watch.slots.tolist(), strict=True))
+        parts = _Parts(core.decoder, core.latest, core.counts, core, slots, rules)
         return cls(parts, channels, [(c.number, c.database) for c in catalogue.channels])
 
     @classmethod
@@ -282,13 +283,13 @@ class _Battery:
         assert parts.core is not None
         self._core = parts.core
         by_role: dict[str, list[Signal]] = {}
-        for signal in parts.signals:
+        for signal in parts.slots:
             by_role.setdefault(signal.role or "", []).append(signal)
 
         def places(role: str) -> tuple[IntArray, FloatArray, IntArray, IntArray]:
             """Slots, factors, strings and indexes of a role's signals, in the core's order."""
             chosen = sorted(by_role.get(role, []), key=lambda s: (s.string or 1, s.index or 1))
-            slots = [parts.decoder.slot(s.channel, s.message, s.signal) for s in chosen]
+            slots = [parts.slots[s] for s in chosen]
             return (
                 np.array(slots, dtype=np.int64),
                 np.array([s.factor for s in chosen]),
