@@ -8,6 +8,7 @@ floats, checksums, long frames) is behind the target's flags, so that the common
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.dict cimport PyDict_Copy, PyDict_SetItem
 from cpython.float cimport PyFloat_FromDouble
 from cpython.long cimport PyLong_FromLongLong, PyLong_FromUnsignedLongLong
 from libc.math cimport isfinite, ldexp
@@ -357,6 +358,7 @@ cdef class Kernel:
     cdef int n_channels
     cdef int most           # signals that one frame can have
     cdef list names, choices, conversions
+    cdef list templates     # of each group: a dictionary with its names
     cdef uint8_t window_space[2 * LONGEST]
     cdef uint8_t padded[LONGEST]
     cdef int32_t block_targets[BLOCK]
@@ -376,6 +378,10 @@ cdef class Kernel:
         self.selectors, self.pages = &self.selectors_view[0], &self.pages_view[0]
         self.keys, self.ranges = &self.keys_view[0], &self.ranges_view[0]
         self.names, self.choices, self.conversions = list(names), list(choices), list(conversions)
+        self.templates = []
+        for group in self.groups_view:
+            chosen = self.names[group.first : group.first + group.count]
+            self.templates.append(dict.fromkeys(chosen) if chosen else None)
         self.found_view = np.zeros(deepest + 1, np.int32)
         self.found = &self.found_view[0]
         self.most = max(most, 1)
@@ -853,6 +859,11 @@ cdef class Kernel:
 
     def _lookup(self, int channel, uint32_t frame_id, bint extended):
         """The target of an identifier, any source's for J1939; -1: there is none."""
+        return self._look(channel, frame_id, extended)
+
+    @cython.final
+    cdef int _look(self, int channel, uint32_t frame_id, bint extended) noexcept nogil:
+        """The target of an identifier, any source's for J1939; -1: there is none."""
         cdef uint64_t pgn
         cdef int target
         if not 0 <= channel < self.n_channels or frame_id >= 1 << 29:
@@ -866,7 +877,7 @@ cdef class Kernel:
             if ((pgn >> 8) & 0xFF) < 240:
                 pgn &= 0x3FF00
             target = self._get(J1939 | ANY_SOURCE | <uint64_t> channel << 32 | pgn << 8)
-        return max(target, -1)
+        return target if target >= 0 else -1
 
     def decode_message(
         self, frame_id, data, *, int channel=0, is_extended=None, bint decode_choices=True, bint scaling=True,
@@ -883,10 +894,13 @@ cdef class Kernel:
         DecodeError
             The data can't be a frame of that message.
         """
-        cdef bint extended = frame_id > 0x7FF if is_extended is None else is_extended
+        cdef int64_t number
         cdef int target = -1
-        if 0 <= frame_id < 1 << 29:
-            target = self._lookup(channel, frame_id, extended)
+        cdef bint extended
+        if -1 < frame_id < 536870912:
+            number = frame_id
+            extended = number > 0x7FF if is_extended is None else is_extended
+            target = self._look(channel, <uint32_t> number, extended)
         if target < 0:
             raise KeyError(frame_id)
         cdef const Target* t = &self.targets[target]
@@ -915,17 +929,22 @@ cdef class Kernel:
         n = self._groups(t.group, window, 2 * decode_choices + scaling, bits, 0)
         if n < 0:
             raise DecodeError(f"0x{frame_id:x}: no such multiplexer page, or signals beyond the message")
-        cdef dict result = {}
+        cdef dict result
         cdef const Group* g
+        if n == 1 and bits == 65536 and self.templates[t.group] is not None:
+            result = PyDict_Copy(self.templates[t.group])  # it has its size: one that grows is made twice
+        else:
+            result = {}
         for i in range(n):
             g = &self.groups[self.found[i]]
             for k in range(g.first, g.first + g.count):
                 if self.details[k].end <= bits:
-                    result[<object> self.names[k]] = self._object(k, window, decode_choices, scaling)
+                    value = self._object(k, window, decode_choices, scaling)
+                    PyDict_SetItem(result, <object> self.names[k], value)
         return result
 
     @cython.final
-    cdef object _object(self, int k, const uint8_t* window, bint decode_choices, bint scaling):
+    cdef inline object _object(self, int k, const uint8_t* window, bint decode_choices, bint scaling):
         """One signal as the Python object that cantools gives."""
         cdef const Signal* s = &self.signals[k]
         cdef const Detail* d = &self.details[k]
