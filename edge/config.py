@@ -35,7 +35,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from edge.errors import BrokerError, ConfigError
+from edge.can.socketcan import parse_filters
+from edge.errors import BrokerError, ConfigError, SourceError
 from edge.telemetry.broker_url import parse_broker
 
 Rule = Callable[[Any], str | None]  # None when the value is good, else what it must be
@@ -62,9 +63,11 @@ def _source(value: str) -> str | None:
 
 
 def _filters(value: str) -> str | None:
-    one = r"[0-9A-Fa-f]{1,8}:[0-9A-Fa-f]{1,8}"
-    good = re.fullmatch(rf"({one}(,\s*{one})*)?", value) and value.count(",") < 512
-    return None if good else "must be at most 512 of ID:MASK in hexadecimal, with commas between"
+    try:
+        parse_filters(value)
+    except SourceError as error:
+        return str(error)
+    return None
 
 
 def _broker(value: str) -> str | None:

@@ -44,6 +44,7 @@ BMS_SOC_SD = (
 )
 
 IntArray = npt.NDArray[np.int64]
+_NOTHING = np.empty(0, np.int64)
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -72,9 +73,9 @@ class Core:
         self.boot = boot
         catalogue = setup.catalogue
         self.decoder = Decoder.from_catalogue(catalogue)
-        self.latest = LatestTable(len(self.decoder.slots))
         self.counts = Counts(len(catalogue.channels))
         self.watch = _Watch(self.decoder, catalogue)
+        self.latest = LatestTable(len(self.decoder.slots))  # the maps may have asked for slots of their own
         self.battery = _Battery(setup, self.watch, restored)
         self.uplink = _Sampler(self.decoder, self.watch, catalogue)
         self.schema = Schema((*self.uplink.columns, *self.battery.columns))
@@ -112,7 +113,8 @@ class Core:
         self.battery.step(dt_us / 1e6, self.latest)
         self._add(*self.uplink.sample(now_us, self.latest))
         columns, values = self.battery.sample(now_us)
-        self._add(columns + len(self.uplink.columns), np.full(len(columns), now_us // 1000), values)
+        if len(columns):
+            self._add(columns + len(self.uplink.columns), np.full(len(columns), now_us // 1000), values)
         if now_us - self._batch_t0_us >= self.setup.batch_interval_s * 1e6:
             items += self.seal()
         return items
@@ -168,7 +170,10 @@ class _Watch:
 
     def __init__(self, decoder: Decoder, catalogue: Catalogue) -> None:
         self.signals = catalogue.signals
-        self.slots = np.array([decoder.slot(s.channel, s.message, s.signal) for s in self.signals], np.int64)
+        slots = [
+            decoder.slot(s.channel, s.message, s.signal, address=s.address, name=s.name) for s in self.signals
+        ]
+        self.slots = np.array(slots, dtype=np.int64)
         timeouts = {(m.channel, m.message): m.timeout_ms for m in catalogue.messages}
         self._timeout_us = np.array(
             [timeouts[s.channel, s.message] * 1000 for s in self.signals], dtype=np.int64
@@ -215,7 +220,7 @@ class _Sampler:
         names = {c.number: c.name for c in catalogue.channels}
         self.rate_us = np.array([round(s.rate_s * 1e6) for s in signals], dtype=np.int64)
         self.heartbeat_us = np.array([round(s.heartbeat_s * 1e6) for s in signals], dtype=np.int64)
-        self.deadband = np.array([s.deadband for s in signals])
+        self.deadband = np.array([max(s.deadband, 1e-12) for s in signals])
         self.factor = np.array([s.factor for s in signals])
         n = len(signals)
         self.validity = np.full(n, NEVER, dtype=np.uint8)
@@ -242,19 +247,22 @@ class _Sampler:
     def sample(self, now_us: int, latest: LatestTable) -> tuple[IntArray, IntArray, IntArray]:
         """Columns, times in ms, and raw values of what is to be sent at this tick."""
         time_us = self._watch.time_us[self._rows]
-        value = latest.value[self.slots]
         validity = self._watch.validity[self._rows]
         turned = np.flatnonzero(validity != self.validity)
         self.next_us[turned] = 0  # what has become good is sent at once, for there is none to hold on to
         self.sent_us[turned] = LONG_AGO_US
         self.validity = validity
-        due = (validity == GOOD) & (time_us > self.seen_us) & (now_us >= self.next_us)
-        changed = np.abs(value - self.sent_value) >= np.maximum(self.deadband, 1e-12)
-        late = now_us - self.sent_us >= self.heartbeat_us
-        chosen = np.flatnonzero(due & (changed | late))
+        due = np.flatnonzero((validity == GOOD) & (time_us > self.seen_us) & (now_us >= self.next_us))
+        if not len(due) and not len(turned):
+            return _NOTHING, _NOTHING, _NOTHING
+        value = latest.value[self.slots[due]]
+        changed = np.abs(value - self.sent_value[due]) >= self.deadband[due]
+        late = now_us - self.sent_us[due] >= self.heartbeat_us[due]
         self.next_us[due] = (now_us // self.rate_us[due] + 1) * self.rate_us[due]
         self.seen_us[due] = time_us[due]
-        self.sent_value[chosen] = value[chosen]
+        send = changed | late
+        chosen = due[send]
+        self.sent_value[chosen] = value[send]
         self.sent_us[chosen] = now_us
         return (
             np.concatenate([chosen, turned + len(self.signals)]),
@@ -396,9 +404,9 @@ class _Battery:
 
     def sample(self, now_us: int) -> tuple[IntArray, IntArray]:
         """Columns (from 0) and quantised values that are due."""
-        if self.estimator is None:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        columns = np.empty(0, np.int64)
+        if self.estimator is None or now_us < min(self._next_pack_us, self._next_cells_us):
+            return _NOTHING, _NOTHING
+        columns = _NOTHING
         values = np.empty(0)
         if now_us >= self._next_pack_us:
             self._next_pack_us = (now_us // ESTIMATE_RATE_US + 1) * ESTIMATE_RATE_US

@@ -20,7 +20,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -149,36 +149,70 @@ def replay_recording(setup: Setup, path: Path, chunks: Iterator[Frames]) -> Iter
         raise LogError(f"{inputs_path(path)}: holds no whole line; without it {path.name} is a plain log")
 
 
-def replay_plain(setup: Setup, chunks: Iterator[Frames]) -> Iterator[tuple[Core, list[Item]]]:
-    """A core over a plain log, with defaults: a tick each 100 ms of the log's time, boot id zero.
+class Piece(NamedTuple):
+    """Frames of a log, and the tick that follows them; None where more frames come before the next tick."""
+
+    frames: Frames
+    tick_us: int | None
+
+
+def pieces(chunks: Iterator[Frames]) -> Iterator[Piece]:
+    """A plain log cut at its ticks: one each 100 ms of its time, and one after its last frame.
 
     Frames with times that run backwards are taken at the time before them.
+
+    Raises
+    ------
+    LogError
+        The log is damaged: after all before that.
     """
-    core = Core(setup, PLAIN_BOOT)
     next_us: int | None = None
     last_us = 0
-    for frames in chunks:
-        frames = frames.copy()
-        frames["time_us"] = np.maximum.accumulate(np.maximum(frames["time_us"], last_us if next_us else 0))
-        last_us = int(frames["time_us"][-1])
+    trouble: LogError | None = None
+    while True:
+        try:
+            frames = next(chunks, None)
+        except LogError as error:
+            frames, trouble = None, error
+        if frames is None:
+            break
+        if not len(frames):
+            continue
+        times = np.maximum.accumulate(np.maximum(frames["time_us"], last_us if next_us else 0))
+        if (times != frames["time_us"]).any():
+            frames = frames.copy()
+            frames["time_us"] = times
+        last_us = int(times[-1])
         if next_us is None:
-            next_us = (int(frames["time_us"][0]) // TICK_US + 1) * TICK_US
+            next_us = (int(times[0]) // TICK_US + 1) * TICK_US
         begin = 0
         while next_us <= last_us:
-            end = int(np.searchsorted(frames["time_us"], next_us))
-            core.feed(frames[begin:end])
-            yield core, core.tick(next_us)
+            end = int(np.searchsorted(times, next_us))
+            yield Piece(frames[begin:end], next_us)
             # After a gap, one tick at the end of it: the core predicts over any step of time.
-            begin, next_us = end, max(next_us, _grid_before(frames, end)) + TICK_US
-        core.feed(frames[begin:])
+            begin, next_us = end, max(next_us, int(times[end]) // TICK_US * TICK_US) + TICK_US
+        yield Piece(frames[begin:], None)
     if next_us is not None:
-        yield core, core.tick(next_us)
+        yield Piece(np.zeros(0, FRAME), next_us)
+    if trouble:
+        raise trouble
+
+
+def replay_plain(setup: Setup, chunks: Iterator[Frames]) -> Iterator[tuple[Core, list[Item]]]:
+    """A core over a plain log (see `pieces`), with defaults: boot id zero.
+
+    Raises
+    ------
+    LogError
+        The log is damaged: after all before that.
+    """
+    core = Core(setup, PLAIN_BOOT)
+    for frames, tick_us in pieces(chunks):
+        core.feed(frames)
+        if tick_us is not None:
+            yield core, core.tick(tick_us)
+    if core.seq:
         yield core, core.seal()
-
-
-def _grid_before(frames: Frames, at: int) -> int:
-    """The last grid time before the frame at `at`, or 0 where there is none."""
-    return int(frames["time_us"][at]) // TICK_US * TICK_US if at < len(frames) else 0
 
 
 class _Frames:

@@ -49,9 +49,10 @@ def _renumbered(log: Log, names: list[str]) -> Iterator[Frames]:
     """
     for frames in log:
         known = [names.index(c) if c in names else n for n, c in enumerate(log.channels)]
-        table = np.array(known + list(range(len(known), 256)), dtype=np.uint8)
-        frames = frames.copy()
-        frames["channel"] = table[frames["channel"]]
+        if known != list(range(len(known))):
+            table = np.array(known + list(range(len(known), 256)), dtype=np.uint8)
+            frames = frames.copy()
+            frames["channel"] = table[frames["channel"]]
         yield frames
 
 

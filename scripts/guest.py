@@ -19,7 +19,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ HERE = Path(__file__).parent
 PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 UML_MODULES = (
     *(f"net/can/{name}" for name in ("can", "can-raw", "j1939/can-j1939")),
-    *(f"drivers/net/can/{name}" for name in ("dev/can-dev", "vcan", "slcan/slcan")),
+    *(f"drivers/net/can/{name}" for name in ("dev/can-dev", "vcan", "vxcan", "slcan/slcan")),
 )
 QEMU_BOOT = ("virtio_pci", "9pnet_virtio", "9p")
 QEMU_CAN = ("can-raw", "vcan", "kvaser_pci")
@@ -73,18 +74,29 @@ def unpacked(package: str) -> Path:
     GuestError
         This is no Debian, or the package can't be fetched.
     """
-    need("apt-get", "apt")
-    need("dpkg", "dpkg")
+    with _locked():
+        return _unpacked(package)
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """One at a time fetches and makes."""
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        tree = cache() / package
-        if not tree.is_dir():
-            with tempfile.TemporaryDirectory(dir=cache()) as folder:
-                deb = _download(package, Path(folder))
-                fresh = Path(folder) / "tree"
-                _run(["dpkg", "-x", str(deb), str(fresh)])
-                fresh.chmod(0o755)
-                fresh.rename(tree)
+        yield
+
+
+def _unpacked(package: str) -> Path:
+    tree = cache() / package
+    if not tree.is_dir():
+        need("apt-get", "apt")
+        need("dpkg", "dpkg")
+        with tempfile.TemporaryDirectory(dir=cache()) as folder:
+            deb = _download(package, Path(folder))
+            fresh = Path(folder) / "tree"
+            _run(["dpkg", "-x", str(deb), str(fresh)])
+            fresh.chmod(0o755)
+            fresh.rename(tree)
     return tree
 
 
@@ -178,7 +190,11 @@ def _write_job(run: Path, command: Sequence[str], setup: Sequence[str]) -> None:
 def _finish(run: Path, machine: Sequence[str], timeout_s: float) -> Finished:
     with (run / "console").open("wb") as console:
         guest = subprocess.Popen(
-            machine, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True
+            machine,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             guest.wait(timeout_s)
@@ -195,7 +211,9 @@ def _finish(run: Path, machine: Sequence[str], timeout_s: float) -> Finished:
 
 
 def _said(run: Path) -> str:
-    texts = [(run / name).read_text("utf-8", "replace") for name in ("console", "out") if (run / name).exists()]
+    texts = [
+        (run / name).read_text("utf-8", "replace") for name in ("console", "out") if (run / name).exists()
+    ]
     return "\n".join("\n".join(text.splitlines()[-20:]) for text in texts)
 
 
@@ -206,10 +224,11 @@ def _qemu_kernel() -> tuple[Path, Path]:
     found = re.search(r"Depends: (linux-image-[\w.+-]+)", meta)
     if not found:
         raise GuestError("apt knows no linux-image-amd64")
-    tree = unpacked(found[1])
-    kernel, initrd = next((tree / "boot").glob("vmlinuz-*")), tree / "initrd.gz"
-    if not initrd.exists():
-        _make_initrd(tree, kernel.name.removeprefix("vmlinuz-"), busybox, modprobe, initrd)
+    with _locked():
+        tree = _unpacked(found[1])
+        kernel, initrd = next((tree / "boot").glob("vmlinuz-*")), tree / "initrd.gz"
+        if not initrd.exists():
+            _make_initrd(tree, kernel.name.removeprefix("vmlinuz-"), busybox, modprobe, initrd)
     return kernel, initrd
 
 
@@ -234,6 +253,7 @@ def _make_initrd(tree: Path, version: str, busybox: str, modprobe: str, initrd: 
         pack = f"find . | {shlex.quote(busybox)} cpio -o -H newc 2>/dev/null | gzip -1 > made.tmp"
         _run(["sh", "-c", f"cd {shlex.quote(name)} && {pack}"])
         (root / "made.tmp").rename(initrd)
+    shutil.rmtree(base / "lib")  # 400 MB of drivers for what this PC has not
 
 
 if __name__ == "__main__":

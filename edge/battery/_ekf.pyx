@@ -55,12 +55,18 @@ cdef inline double most(double a, double b) noexcept nogil:
 cdef struct Shared:
     # of all filters with the same capacity, current and temperature, in one step
     double capacity, current, temp
-    Py_ssize_t t                     # the row of the tables below `temp`, and how far beyond it that is
-    double wt
+    const double *ocv                # the rows of the tables below `temp`
+    const double *gap
+    const double *r0
+    const double *r1
+    const double *r2
+    double wt                        # and how far `temp` is from them to the next ones, 0 to 1
     bint known
     double i, moved, j
     double sd_e, sd_sample
     double f[N]                      # the diagonal of F
+    double q[N]                      # what of Q is the same for all
+    double flip                      # how far h is pulled by the current
 
 
 cdef class Kernel:
@@ -148,14 +154,13 @@ cdef class Kernel:
                     )
                     waited_s[r] = 0.0
 
-    cdef inline double _look(
-        self, const double[:, ::1] table, Py_ssize_t t, double wt, double soc
-    ) noexcept nogil:
+    cdef inline double _look(self, const double* row, double wt, double soc) noexcept nogil:
+        """A table's value, bilinear, held at the edges; `row` is the one below the temperature."""
         cdef double place = least(most(soc / self.s_step, 0.0), <double>(self.n_soc - 1))
         cdef Py_ssize_t s = min(<Py_ssize_t>place, self.n_soc - 2)
         cdef double ws = place - s
-        cdef double low = table[t, s] * (1.0 - ws) + table[t, s + 1] * ws
-        cdef double high = table[t + 1, s] * (1.0 - ws) + table[t + 1, s + 1] * ws
+        cdef double low = row[s] * (1.0 - ws) + row[s + 1] * ws
+        cdef double high = row[self.n_soc + s] * (1.0 - ws) + row[self.n_soc + s + 1] * ws
         return low * (1.0 - wt) + high * wt
 
     cdef void _prepare(
@@ -167,7 +172,10 @@ cdef class Kernel:
         cdef double wt = place - t
         cdef double knee = self.knee[t] * (1.0 - wt) + self.knee[t + 1] * wt
         s.capacity, s.current, s.temp = capacity, current, temp
-        s.t, s.wt = t, wt
+        s.ocv, s.gap, s.r0, s.r1, s.r2 = (
+            &self.ocv[t, 0], &self.gap[t, 0], &self.r0[t, 0], &self.r1[t, 0], &self.r2[t, 0]
+        )
+        s.wt = wt
         s.known = isfinite(current)
         s.i = current if s.known else 0.0
         s.moved = s.i * dt / (3600.0 * capacity)
@@ -177,27 +185,37 @@ cdef class Kernel:
         s.j = knee * asinh(s.i / knee)
         s.sd_e = self.model_sd[t] * (1.0 - wt) + self.model_sd[t + 1] * wt
         s.sd_sample = self.sample_sd[t] * (1.0 - wt) + self.sample_sd[t + 1] * wt
+        s.flip = (1.0 - s.f[3]) * ((1.0 if s.i > 0.0 else 0.0) - (1.0 if s.i < 0.0 else 0.0))
         s.f[0] = 1.0
         s.f[4], s.f[5], s.f[6] = exp(-dt / self.model_tau), exp(-dt / self.k_tau), exp(-dt / OFFSET_TAU_S)
+        s.q[0] = fabs(s.moved) * SWING * self.gain_sd * self.gain_sd
+        if not s.known:
+            s.q[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * dt
+        s.q[1], s.q[2] = 1.0 - s.f[1] * s.f[1], 1.0 - s.f[2] * s.f[2]  # times what depends on soc
+        s.q[3] = (1.0 - s.f[3] * s.f[3]) * self.h_sd * self.h_sd
+        s.q[4] = 1.0 - s.f[4] * s.f[4]
+        s.q[5] = (1.0 - s.f[5] * s.f[5]) * self.k_sd * self.k_sd
+        s.q[6] = (1.0 - s.f[6] * s.f[6]) * self.offset_c * self.offset_c
 
     cdef void _predict(self, const Shared* s, double dt, double* x, double* p) noexcept nogil:
         cdef double soc = x[0]
-        cdef double r1 = self._look(self.r1, s.t, s.wt, soc)
-        cdef double r2 = self._look(self.r2, s.t, s.wt, soc)
-        cdef const double* f = &s.f[0]
+        cdef double r1 = self._look(s.r1, s.wt, soc)
+        cdef double r2 = self._look(s.r2, s.wt, soc)
+        cdef double f[N]  # a copy: what p points to can't change it, so it may stay in registers
         cdef double g0 = -dt / 3600.0
-        cdef double g1 = (1.0 - f[1]) * r1 * s.j
-        cdef double g2 = (1.0 - f[2]) * r2 * s.j
+        cdef double g1 = (1.0 - s.f[1]) * r1 * s.j
+        cdef double g2 = (1.0 - s.f[2]) * r2 * s.j
         cdef double unknown = 0.0 if s.known else UNKNOWN_C * s.capacity
-        cdef double sign = (1.0 if s.i > 0.0 else 0.0) - (1.0 if s.i < 0.0 else 0.0)
         cdef double slope
         cdef double m[3][N]
         cdef Py_ssize_t a, b
 
+        for a in range(N):
+            f[a] = s.f[a]
         x[0] = least(most(soc - s.moved - x[6] * dt / 3600.0, 0.0), 1.0)
         x[1] = f[1] * x[1] + x[5] * g1
         x[2] = f[2] * x[2] + x[5] * g2
-        x[3] = f[3] * x[3] - (1.0 - f[3]) * sign
+        x[3] = f[3] * x[3] - s.flip
         x[4] = f[4] * x[4]
         x[5] = 1.0 + f[5] * (x[5] - 1.0)
         x[6] = f[6] * x[6]
@@ -229,21 +247,19 @@ cdef class Kernel:
             for b in range(a):
                 p[a * N + b] = p[b * N + a]
 
-        slope = self._slope(s.t, s.wt, x[0], SECANT_MIN)
-        p[0] += fabs(s.moved) * SWING * self.gain_sd * self.gain_sd
-        if not s.known:
-            p[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * dt
-        p[8] += (1.0 - f[1] * f[1]) * ((self.branch_sd * x[5] * r1 * s.j) ** 2 + (r1 * unknown) ** 2)
-        p[16] += (1.0 - f[2] * f[2]) * ((self.branch_sd * x[5] * r2 * s.j) ** 2 + (r2 * unknown) ** 2)
-        p[24] += (1.0 - f[3] * f[3]) * self.h_sd * self.h_sd
-        p[32] += (1.0 - f[4] * f[4]) * (s.sd_e * s.sd_e + (self.axis_sd * slope) ** 2)
-        p[40] += (1.0 - f[5] * f[5]) * self.k_sd * self.k_sd
-        p[48] += (1.0 - f[6] * f[6]) * self.offset_c * self.offset_c
+        slope = self._slope(s, x[0], SECANT_MIN)
+        p[0] += s.q[0]
+        p[8] += s.q[1] * ((self.branch_sd * x[5] * r1 * s.j) ** 2 + (r1 * unknown) ** 2)
+        p[16] += s.q[2] * ((self.branch_sd * x[5] * r2 * s.j) ** 2 + (r2 * unknown) ** 2)
+        p[24] += s.q[3]
+        p[32] += s.q[4] * (s.sd_e * s.sd_e + (self.axis_sd * slope) ** 2)
+        p[40] += s.q[5]
+        p[48] += s.q[6]
 
-    cdef inline double _slope(self, Py_ssize_t t, double wt, double soc, double half) noexcept nogil:
+    cdef inline double _slope(self, const Shared* s, double soc, double half) noexcept nogil:
         cdef double low = least(most(soc - half, 0.0), 1.0 - SECANT_MIN)
         cdef double high = most(least(soc + half, 1.0), SECANT_MIN)
-        return (self._look(self.ocv, t, wt, high) - self._look(self.ocv, t, wt, low)) / (high - low)
+        return (self._look(s.ocv, s.wt, high) - self._look(s.ocv, s.wt, low)) / (high - low)
 
     cdef void _correct(
         self, const Shared* s, double* x, double* p, double jump, double voltage, double waited,
@@ -251,14 +267,14 @@ cdef class Kernel:
     ) noexcept nogil:
         cdef double soc = x[0]
         cdef double i = s.i
-        cdef double r0 = self._look(self.r0, s.t, s.wt, soc)
-        cdef double gap = self._look(self.gap, s.t, s.wt, soc)
+        cdef double r0 = self._look(s.r0, s.wt, soc)
+        cdef double gap = self._look(s.gap, s.wt, soc)
         cdef double half = least(most(SQRT3 * sqrt(most(p[0], 0.0)), SECANT_MIN), SECANT_MAX)
-        cdef double ocv = self._look(self.ocv, s.t, s.wt, soc)
+        cdef double ocv = self._look(s.ocv, s.wt, soc)
         cdef double low = least(most(soc - half, 0.0), 1.0 - SECANT_MIN)
         cdef double high = most(least(soc + half, 1.0), SECANT_MIN)
-        cdef double ocv_low = self._look(self.ocv, s.t, s.wt, low)
-        cdef double ocv_high = self._look(self.ocv, s.t, s.wt, high)
+        cdef double ocv_low = self._look(s.ocv, s.wt, low)
+        cdef double ocv_high = self._look(s.ocv, s.wt, high)
         cdef double slope = (ocv_high - ocv_low) / (high - low)
         cdef double miss_low = ocv_low - ocv - slope * (low - soc)
         cdef double miss_high = ocv_high - ocv - slope * (high - soc)

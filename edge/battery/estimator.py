@@ -326,26 +326,20 @@ class PackEstimator:
         best[np.lexsort((weight, self._cell))[np.append(self._first()[1:], len(weight)) - 1]] = True
         self._keep(best | (weight > UNLIKELY))
         by_soc = np.lexsort((self._x[:, SOC], self._cell))  # cells stay in their places
-        near = np.flatnonzero(self._same(by_soc[:-1], by_soc[1:]))
-        if not len(near):
-            return
-        joined = np.ones(len(self._cell), dtype=bool)
-        first = np.append(self._first(), len(self._cell))
-        for cell in np.unique(self._cell[near]).tolist():
-            into, *others = by_soc[first[cell] : first[cell + 1]].tolist()
+        soc, variance, cell = self._x[by_soc, SOC], self._p[by_soc, SOC, SOC], self._cell[by_soc]
+        near = np.diff(soc) < SAME_SD * np.sqrt(np.maximum(variance[1:], variance[:-1]))
+        joined = np.ones(len(cell), dtype=bool)
+        first = np.append(self._first(), len(cell))
+        for crowded in np.unique(cell[:-1][near & (np.diff(cell) == 0)]).tolist():
+            into, *others = by_soc[first[crowded] : first[crowded + 1]].tolist()
             for row in others:
-                if self._same(into, row):
+                sd = math.sqrt(max(self._p[into, SOC, SOC], self._p[row, SOC, SOC]))
+                if self._x[row, SOC] - self._x[into, SOC] < SAME_SD * sd:
                     self._join(into, row)
                     joined[row] = False
                 else:
                     into = row
         self._keep(joined)
-
-    def _same(self, a: Any, b: Any) -> Any:
-        """Whether guess b, of no less soc, is the same as guess a."""
-        sd = np.sqrt(np.maximum(self._p[a, SOC, SOC], self._p[b, SOC, SOC]))
-        close = self._x[b, SOC] - self._x[a, SOC] < SAME_SD * sd
-        return close & (self._cell[a] == self._cell[b])
 
     def _join(self, into: int, row: int) -> None:
         """One filter with the mean and covariance of the two."""

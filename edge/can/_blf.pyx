@@ -155,6 +155,8 @@ cdef class Parser:
             return BAD_LENGTH if number == -1 else DAMAGED
         if f.id > 0x7FF and not f.flags & (EXTENDED | ERROR):
             return BAD_ID
+        if f.length > 8 and not f.flags & FD:
+            return BAD_LENGTH
         number = self.number(number)
         if number < 0:
             return TOO_MANY_CHANNELS

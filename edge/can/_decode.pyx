@@ -351,6 +351,9 @@ cdef class Kernel:
     cdef const Protection* protections
     cdef ProtectionState[::1] states_view
     cdef ProtectionState* states
+    cdef int64_t[::1] last_block_view
+    cdef int64_t* last_block  # of each target: the block in which a later frame of it was seen
+    cdef int64_t block
     cdef int n_channels
     cdef int most           # signals that one frame can have
     cdef list names, choices, conversions
@@ -386,6 +389,8 @@ cdef class Kernel:
         """Where the targets are, and the state of each one's protection; again whenever they move."""
         self.targets_view, self.states_view = targets, states
         self.targets, self.states = &self.targets_view[0], &self.states_view[0]
+        self.last_block_view = np.zeros(len(targets), np.int64)
+        self.last_block = &self.last_block_view[0]
 
     def _find(self, int channel, uint64_t frame_id, bint extended, int target):
         """The target of an identifier."""
@@ -464,7 +469,7 @@ cdef class Kernel:
         """
         cdef uint64_t pgn, key
         cdef int format, target
-        if not self.j1939_view[channel]:
+        if not self.j1939_view[channel] or frame_id >> 29:
             return -1
         pgn = (frame_id >> 8) & 0x3FFFF
         format = (frame_id >> 16) & 0xFF
@@ -679,7 +684,7 @@ cdef class Kernel:
         """Block by block: first every frame's target, then the frames, sorted by what their targets are like.
 
         A block's frames may be decoded in any order that keeps those of one target in theirs, as long as
-        they go into the table of latest values. So the plain ones are done by number of signals: the processor
+        they go into the table of latest values. So plain ones are done by number of signals: the processor
         then guesses right how often the loop over the signals runs, which is half of what a frame costs.
         Rows of events stay in the order of the frames.
         """
@@ -708,6 +713,7 @@ cdef class Kernel:
                     )] += 1
                 at[0] = end
                 continue
+            self._drop_superseded(frames + at[0], <int> (end - at[0]), counts, columns)
             memset(places, 0, sizeof(places))
             for i in range(<int> (end - at[0])):
                 places[self.block_shapes[i] + 1] += 1
@@ -730,6 +736,29 @@ cdef class Kernel:
                 )] += 1
             at[0] = end
         return reason
+
+    @cython.final
+    cdef void _drop_superseded(
+        self, const Frame* frames, int n, int64_t* counts, Py_ssize_t columns
+    ) noexcept nogil:
+        """Of a plain target's frames in the block only the last is unpacked: it overwrites what the others
+        would have written. They are checked and counted all the same."""
+        cdef const Frame* f
+        cdef int64_t* count
+        cdef int i, target
+        self.block += 1
+        for i in range(n - 1, -1, -1):
+            if self.block_shapes[i] >= ODD_SHAPE:
+                continue
+            f = &frames[i]
+            target = self.block_targets[i]
+            if f.length >= self.targets[target].length:
+                if self.last_block[target] == self.block:
+                    count = counts + f.channel * columns
+                    count[RECEIVED] += 1
+                    count[DECODED] += 1
+                    self.block_shapes[i] = SKIPPED_SHAPE
+                self.last_block[target] = self.block
 
     @cython.final
     cdef void _plain_frames(

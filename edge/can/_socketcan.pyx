@@ -15,6 +15,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from edge.can._frame cimport BITRATE_SWITCH, ERROR, ERROR_STATE, EXTENDED, FD, OWN, REMOTE, Frame
+
 cdef extern from *:
     """
     #ifndef _GNU_SOURCE
@@ -24,7 +26,7 @@ cdef extern from *:
     #include <poll.h>
     #include <sys/socket.h>
     #include <time.h>
-    #ifndef __linux__  /* so that the rest of Ayaz builds elsewhere; opening a source says that there is no SocketCAN */
+    #ifndef __linux__  /* the rest of Ayaz builds elsewhere too; to open a source fails there */
     struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
     static int recvmmsg(int fd, struct mmsghdr *m, unsigned int n, int flags, struct timespec *t)
     { (void)fd; (void)m; (void)n; (void)flags; (void)t; errno = ENOSYS; return -1; }
@@ -67,24 +69,6 @@ cdef extern from *:
         POLLIN
         CLOCK_REALTIME
         CLOCK_MONOTONIC
-
-cdef packed struct Frame:
-    int64_t time_us
-    uint32_t id
-    uint8_t channel
-    uint8_t flags
-    uint8_t length
-    uint8_t pad
-    uint8_t data[64]
-
-cdef enum:  # edge/can/frames.py
-    EXTENDED = 1
-    REMOTE = 2
-    ERROR = 4
-    FD = 8
-    BITRATE_SWITCH = 16
-    OWN = 32
-    ERROR_STATE = 64
 
 cdef enum:  # linux/can.h
     CAN_MTU = 16
@@ -155,8 +139,8 @@ cdef inline int64_t _now(int clock) noexcept nogil:
 cdef int64_t _offset() noexcept nogil:
     """Monotonic minus wall time, ns: the tightest of three looks."""
     cdef int64_t before, wall, after, width, best = 0, narrowest = <int64_t> 1 << 62
-    cdef int i
-    for i in range(3):
+    cdef int _look
+    for _look in range(3):
         before = _now(CLOCK_MONOTONIC)
         wall = _now(CLOCK_REALTIME)
         after = _now(CLOCK_MONOTONIC)
@@ -223,7 +207,10 @@ cdef class StampClock:
         self.device_last = device
         return device + self.device_offset
 
-    def times(self, const int64_t[::1] wall, const int64_t[::1] device, int64_t now, int64_t offset, int64_t[::1] out):
+    def times(
+        self, const int64_t[::1] wall, const int64_t[::1] device, int64_t now, int64_t offset,
+        int64_t[::1] out,
+    ):
         """One read's stamps: `out` in ns. What `Receiver.read` does, for tests."""
         cdef Py_ssize_t i
         self.begin(offset)
@@ -255,7 +242,7 @@ cdef class Receiver:
         memset(self.counts, 0, sizeof(self.counts))
 
     def __init__(self, int channel):
-        cdef int i
+        cdef Py_ssize_t i
         self.channel = channel
         self.clock = StampClock()
         self.lost_socket = self.drops = 0
@@ -370,6 +357,7 @@ cdef class Receiver:
         cdef uint32_t can_id = frame.id
         cdef uint8_t length = frame.channel, fd_flags = frame.flags  # their places in canfd_frame
         cdef uint8_t ours = OWN if flags & MSG_DONTROUTE else 0
+        cdef uint8_t held  # bytes of its own: a remote frame's length is what it asks for
         if flags & MSG_TRUNC:
             return False
         if size == CANFD_MTU:
@@ -393,11 +381,11 @@ cdef class Receiver:
             return False
         else:
             frame.id = can_id & 0x7FF
-        if can_id & RTR_FLAG and not can_id & ERR_FLAG:  # the length it asks for is not one of its own
+        if can_id & RTR_FLAG and not can_id & ERR_FLAG:
             ours |= REMOTE
-            length = 0
         frame.channel, frame.flags, frame.length, frame.pad = self.channel, ours, length, 0
-        memset(frame.data + length, 0, 64 - length)
+        held = 0 if ours & REMOTE else length
+        memset(frame.data + held, 0, 64 - held)
         return True
 
     cdef void classify(self, uint32_t classes, const uint8_t* data) noexcept nogil:

@@ -242,7 +242,8 @@ class Decoder(Kernel):
 
     def update(self, frames: Frames, latest: LatestTable, counts: Counts) -> None:
         """Decode frames, in order, into the table of latest values."""
-        latest.grow(len(self.slots))
+        if len(self.slots) > len(latest.raw):
+            latest.grow(len(self.slots))
         self._drive(frames, counts, latest, None)
 
     def events(self, frames: Frames, counts: Counts) -> Events:
@@ -571,7 +572,7 @@ def _is_j1939(message: DbMessage) -> bool:
 
 def _slot(channel: int, message: str, signal: DbSignal) -> Slot:
     choices = {int(k): str(v) for k, v in (signal.choices or {}).items()}
-    scale, offset = float(signal.conversion.scale), float(signal.conversion.offset)
+    scale, offset = _double(signal.conversion.scale), _double(signal.conversion.offset)
     return Slot(channel, message, signal.name, signal.unit or "", scale, offset, signal.is_float, choices)
 
 

@@ -5,8 +5,7 @@ very frame has on the wire (ISO 11898-1:2015, 10.5): five equal bits are followe
 in a classic frame up to the end of its CRC, in a CAN FD frame up to the end of its data; an FD frame's stuff
 count and CRC have fixed stuff bits instead. Acknowledge and interframe space count 1 and 3 bits.
 
-A remote frame counts as one that asks for no data (a FRAME does not keep what it asks for: at most 1 bit
-off, by stuffing). An error frame counts 0: the kernel tells that something went wrong, not for how long.
+A remote frame has a length and no data. An error frame counts 0: the kernel tells that something went wrong, not for how long.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ def bits_on_bus(frames: Frames) -> tuple[IntArray, IntArray]:
     """
     nominal, data = np.zeros(len(frames), np.int64), np.zeros(len(frames), np.int64)
     flags = frames["flags"]
-    length = np.where(flags & REMOTE, 0, frames["length"]).astype(np.int64)
-    shape = (flags & (EXTENDED | REMOTE | FD | BITRATE_SWITCH)).astype(np.int64) << 8 | length
+    shape = (flags & (EXTENDED | REMOTE | FD | BITRATE_SWITCH)).astype(np.int64) << 8 | frames["length"]
     shape[(flags & ERROR) != 0] = -1
     for one in np.unique(shape[shape >= 0]).tolist():
         chosen = np.flatnonzero(shape == one)
@@ -67,7 +65,8 @@ def most_frames(bitrate: int) -> int:
 
 def _classic(frames: Frames, flags: int, length: int) -> tuple[IntArray, IntArray]:
     head = _head(frames, flags)
-    body = np.hstack([head, _number(np.full(len(frames), length), 4), _data(frames, length)])
+    data = _data(frames, 0 if flags & REMOTE else length)
+    body = np.hstack([head, _number(np.full(len(frames), length), 4), data])
     body = np.hstack([body, _crc15(body)])
     stuffed = _stuffed(body).sum(axis=1)
     return body.shape[1] + stuffed + TAIL, np.zeros(len(frames), np.int64)

@@ -29,6 +29,7 @@ its columns' canonical JSON.
 from __future__ import annotations
 
 import hashlib
+import operator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -158,21 +159,21 @@ class BatchBuilder:
         self._schema = schema
         self._hash = schema.hash
         self._text = [c.encoding == "bits" for c in schema.columns]
-        self._times: dict[int, list[int]] = {}
-        self._values: dict[int, list[int]] = {}
+        self._samples: dict[int, tuple[list[int], list[int]]] = {}  # column -> times, values
 
     def add(self, column: int, t_ms: int, value: int) -> None:
         """One sample. Times of one column must not fall."""
-        self._times.setdefault(column, []).append(t_ms)
-        self._values.setdefault(column, []).append(value)
+        times, values = self._samples.setdefault(column, ([], []))
+        times.append(t_ms)
+        values.append(value)
 
     def seal(self, seq: int, t0_ms: int, wall0_ms: int, clock: str, ledger: dict[str, Any]) -> list[Item]:
         """Close what was collected into items numbered from `seq` on; none where nothing was.
 
         Almost always one; as many as keep each payload within 64 KiB.
         """
-        parts = [(c, self._times[c], self._values[c]) for c in sorted(self._times)]
-        self._times, self._values = {}, {}
+        parts = [(c, *self._samples[c]) for c in sorted(self._samples)]
+        self._samples = {}
         head = {
             "v": VERSION,
             "bus": self._bus,
@@ -197,7 +198,7 @@ class BatchBuilder:
         return items
 
     def _coded(self, column: int, times: list[int], values: list[int], t0_ms: int) -> list[list[Any]]:
-        exact = self._text[column] or any(abs(v) >= BITS for v in values)
+        exact = self._text[column] or max(values) >= BITS or min(values) <= -BITS
         return [_deltas(times, t0_ms), [str(v) for v in values] if exact else _deltas(values, 0)]
 
 
@@ -216,7 +217,7 @@ def _halves(part: _Part) -> list[_Part]:
 
 
 def _deltas(values: list[int], first: int) -> list[int]:
-    return [b - a for a, b in zip([first, *values], values, strict=False)]
+    return list(map(operator.sub, values, [first, *values]))
 
 
 def _cumulated(deltas: list[int], first: int) -> IntArray:

@@ -42,6 +42,15 @@ def test_good_one_gets_defaults_and_paths_beside_the_file(tmp_path: Path) -> Non
     assert config.batch.interval_s == 10.0
 
 
+def test_what_a_channel_can_say(tmp_path: Path) -> None:
+    keys = 'dbc = "bms"\nlisten_only = false\nfilters = "123:7FF,18FEF100:1FFFFF00"\ndata_bitrate = 2000000'
+    (channel,) = load(written(tmp_path, GOOD.replace('dbc = "bms"', keys))).can
+    assert (channel.listen_only, channel.data_bitrate) == (False, 2_000_000)
+    assert channel.filters == "123:7FF,18FEF100:1FFFFF00"
+    (default,) = load(written(tmp_path, GOOD)).can
+    assert (default.listen_only, default.data_bitrate, default.filters) == (True, None, "")
+
+
 MISTAKES = [
     ('bus = "bus-1"', 'bus = "a/b"', 3, "bus"),
     ('bus = "bus-1"', 'bus = "#"', 3, "bus"),
@@ -56,6 +65,10 @@ MISTAKES = [
     ('broker = "mqtt://localhost"', 'broker = "mqtt://h"\nca = "none.pem"', 16, "no such file"),
     ('broker = "mqtt://localhost"', 'broker = "mqtt://h"\nversion = 4', 16, "3.1.1"),
     ("[[can]]", "[can]", 6, r"\[\[can\]\]"),
+    ('dbc = "bms"', 'dbc = "bms"\nlisten_only = 1', 10, "true or false"),
+    ('dbc = "bms"', 'dbc = "bms"\nfilters = "123"', 10, "must be ID:MASK"),
+    ('dbc = "bms"', 'dbc = "bms"\nfilters = "123:FFFFFFFF"', 10, "over 29 bits"),
+    ('dbc = "bms"', 'dbc = "bms"\ndata_bitrate = 0', 10, "greater than 0"),
 ]
 
 

@@ -33,6 +33,9 @@ BO_ 257 Cells: 4 Bms
 BO_ 258 Mux: 2 Bms
  SG_ Page M : 0|8@1+ (1,0) [0|0] "" Agent
  SG_ On m1 : 8|8@1+ (1,0) [0|0] "" Agent
+BO_ 259 Heater: 4 Bms
+ SG_ Power : 0|32@1- (1,0) [0|0] "kW" Agent
+SIG_VALTYPE_ 259 Power : 1;
 """
 BATTERY = "Vehicle.Powertrain.TractionBattery"
 MAP = f"""version = 1
@@ -45,6 +48,9 @@ checksum = {{ signal = "Check", kind = "xor" }}
 period_ms = 100
 timeout_ms = 2000
 [messages.Mux]
+period_ms = 100
+timeout_ms = 2000
+[messages.Heater]
 period_ms = 100
 timeout_ms = 2000
 [[signals]]
@@ -73,18 +79,29 @@ index = "{{n}}"
 n = "1..2"
 rate_s = 0.1
 frozen_s = 3
+[[signals]]
+source = "Heater.Power"
+path = "{BATTERY}.HeaterPower"
+rate_s = 0.1
 """
-CURRENT, SOC, TEMP, CELL1, CELL2 = range(5)  # columns; their validity 5 later
+CURRENT, SOC, TEMP, CELL1, CELL2, HEATER = range(6)  # columns
+VALIDITY = 6  # and this far behind each its validity
 TICK_US = 100_000
 SEED = 20
 
 
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "small.dbc").write_text(DBC)
+    (folder / "small.toml").write_text(MAP)
+    catalogue = load_catalogue([("bms", folder / "small.dbc")])
+    return Setup("o", "b", catalogue, load_cell("lfp_bus"), batch_interval_s=1e6)
+
+
 @pytest.fixture
-def core(tmp_path: Path) -> Core:
-    (tmp_path / "small.dbc").write_text(DBC)
-    (tmp_path / "small.toml").write_text(MAP)
-    catalogue = load_catalogue([("bms", tmp_path / "small.dbc")])
-    return Core(Setup("o", "b", catalogue, load_cell("lfp_bus"), batch_interval_s=1e6), "boot")
+def core(setup: Setup) -> Core:
+    return Core(setup, "boot")
 
 
 class Bus:
@@ -140,14 +157,14 @@ def say(core: Core, column: int, state: int) -> None:
 def test_never_good_stale_good(core: Core) -> None:
     bus = Bus(core)
     bus.tick()
-    assert core.watch.validity.tolist() == [NEVER] * 5
+    assert core.watch.validity.tolist() == [NEVER] * 6
     bus.run(1)
-    assert core.watch.validity.tolist() == [GOOD] * 3 + [NEVER] * 2
+    assert core.watch.validity.tolist() == [GOOD] * 3 + [NEVER] * 3
     bus.run(1.2, pack=False)
     assert core.watch.validity[CURRENT] == STALE
     bus.run(0.1)
     assert core.watch.validity[CURRENT] == GOOD
-    assert bus.sealed(5 + CURRENT) == [GOOD, STALE, GOOD]
+    assert bus.sealed(VALIDITY + CURRENT) == [GOOD, STALE, GOOD]
 
 
 def test_stale_begins_just_after_the_time_out(core: Core) -> None:
@@ -171,7 +188,31 @@ def test_no_value_and_error_until_a_good_frame_or_the_time_out(core: Core, state
     say(core, SOC, state)
     bus.run(1.5, pack=False)
     assert core.watch.validity[SOC] == STALE
-    assert bus.sealed(5 + SOC) == [GOOD, state, GOOD, state, STALE]
+    assert bus.sealed(VALIDITY + SOC) == [GOOD, state, GOOD, state, STALE]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_float_that_is_no_number_is_an_error(core: Core, bad: float) -> None:
+    bus = Bus(core)
+    path = f"{BATTERY}.HeaterPower"
+    for value, validity in ((1.5, GOOD), (bad, ERROR), (2.5, GOOD)):
+        bus.send(259, np.float32(value).tobytes())
+        bus.tick()
+        assert core.watch.validity[HEATER] == validity
+        assert core.snapshot().get(path) == (value if validity == GOOD else None)
+    assert bus.sealed(VALIDITY + HEATER) == [GOOD, ERROR, GOOD]
+
+
+def test_what_a_j1939_sender_has_no_number_for() -> None:
+    """SAE J1939-71: of two bytes, 0xFF00 and up is "not available", 0xFE00 and up "error"."""
+    core = Core(Setup("o", "b", load_catalogue([("vehicle", "vehicle")]), load_cell("lfp_bus")), "boot")
+    bus = Bus(core)
+    row = next(n for n, s in enumerate(core.watch.signals) if s.path == "Vehicle.Speed")
+    for raw, validity in ((0x1E00, GOOD), (0xFFFF, NOT_AVAILABLE), (0xFE12, ERROR), (0x2800, GOOD)):
+        bus.send(0x18FEF10B, bytes([0xFF, *raw.to_bytes(2, "little"), *[0xFF] * 5]), EXTENDED)
+        bus.tick()
+        assert core.watch.validity[row] == validity, hex(raw)
+        assert core.snapshot().get("Vehicle.Speed") == (raw / 256 if validity == GOOD else None)
 
 
 def test_frozen_is_suspect_until_it_moves(core: Core) -> None:
@@ -183,7 +224,7 @@ def test_frozen_is_suspect_until_it_moves(core: Core) -> None:
     bus.cells(3300, 3301)
     bus.tick()
     assert core.watch.validity[CELL2] == GOOD
-    assert bus.sealed(5 + CELL2) == [GOOD, SUSPECT, GOOD]
+    assert bus.sealed(VALIDITY + CELL2) == [GOOD, SUSPECT, GOOD]
 
 
 def test_frozen_counts_anew_after_a_silence(core: Core) -> None:
@@ -322,6 +363,13 @@ def test_every_frame_is_in_the_ledger_once(core: Core) -> None:
     assert min(ledger["decoded"], ledger["unknown"], ledger["refused"]) > 0
     assert min(ledger["error_frames"], ledger["remote_frames"]) > 0
     assert np.isfinite(core.latest.value[core.latest.state == GOOD]).all()
+
+
+def test_every_name_of_the_ledger_is_explained(core: Core) -> None:
+    text = (Path(__file__).parent.parent.parent / "docs/protocol.md").read_text("utf-8")
+    ledger = core.ledger()
+    for name in (*ledger, *ledger["can"]["bms"]):
+        assert f"`{name}`" in text, name
 
 
 def test_loss_stands_beside_its_channel(core: Core) -> None:

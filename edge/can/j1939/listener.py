@@ -1,33 +1,68 @@
-"""One channel's transport and addresses, fed with frames."""
+"""One channel's transport, addresses and trouble codes, fed with frames."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from edge.can.frames import ERROR, EXTENDED, REMOTE, Frames
-from edge.can.j1939.identifier import ADDRESS_CLAIMED, COMMANDED_ADDRESS, REQUEST, TP_CM, TP_DT
+from edge.can.j1939.diagnostics import Dm, decode_dm
+from edge.can.j1939.identifier import (
+    ADDRESS_CLAIMED,
+    COMMANDED_ADDRESS,
+    DM1,
+    DM2,
+    REQUEST,
+    TP_CM,
+    TP_DT,
+    pgn_of,
+)
 from edge.can.j1939.names import Addresses, Claim, Name
 from edge.can.j1939.transport import Transport, Transported
 
 FRAME_BYTES = 8
-_TRANSPORT_OR_CLAIM = (TP_CM >> 8, TP_DT >> 8, ADDRESS_CLAIMED >> 8)
 PROTOCOL_PGNS = frozenset({TP_CM, TP_DT, ADDRESS_CLAIMED, REQUEST, COMMANDED_ADDRESS})
-_NO_INDEX = np.zeros(0, np.int64)
+
+
+def _heeded() -> npt.NDArray[np.bool_]:
+    """Of each PGN, with any destination: whether the listener heeds its frames. One look-up a frame."""
+    table = np.zeros(1 << 18, np.bool_)
+    for pgn in (TP_CM, TP_DT, ADDRESS_CLAIMED):
+        table[pgn : pgn + 256] = True
+    table[[DM1, DM2]] = True
+    return table
+
+
+_HEEDED = _heeded()
+
+
+class Diagnosed(NamedTuple):
+    """A DM1, or with `stored` a DM2: the index of its last frame in what was fed, that frame's time, its sender."""
+
+    frame: int
+    time_us: int
+    source: int
+    stored: bool
+    dm: Dm
 
 
 class Listener:
-    """Listens to one J1939 channel: what was transported, and who sits where.
+    """Listens to one J1939 channel: what was transported, who sits where, and which faults there are.
 
-    `claimed` holds the changes of addresses of the last `feed`, in the order of their frames.
+    `claimed` and `diagnosed` hold the changes of addresses and the DM1 messages of the last `feed`, in the order of their
+    frames; with `stored_faults` the DM2 messages too. `bad_diagnostics` counts those too short to be one.
     """
 
-    def __init__(self, channel: int) -> None:
+    def __init__(self, channel: int, *, stored_faults: bool = False) -> None:
         self.channel = channel
         self.transport = Transport()
         self.addresses = Addresses()
         self.claimed: list[Claim] = []
-        self._now_us = -(1 << 62)
+        self.diagnosed: list[Diagnosed] = []
+        self.bad_diagnostics = 0
+        self._dms = {DM1, DM2} if stored_faults else {DM1}
 
     @property
     def names(self) -> dict[int, Name]:
@@ -46,37 +81,56 @@ class Listener:
     def feed(self, frames: Frames) -> list[Transported]:
         """The messages that these frames complete, in the order of their last frames.
 
-        Frames of other channels, remote and error frames are passed over; times should not run backwards, and
-        count as the latest before them where they do.
+        Frames of other channels, remote and error frames are passed over.
         """
-        self.claimed = []
+        self.claimed, self.diagnosed = [], []
         found = []
-        for n in self._mine(frames).tolist():
-            frame_id, data = int(frames["id"][n]), frames["data"][n, :FRAME_BYTES].tobytes()
-            now_us = self._now_us = max(self._now_us, int(frames["time_us"][n]))
-            pdu = frame_id >> 8 & 0xFF00
-            if pdu == TP_CM:
-                self.transport.control(now_us, frame_id, data)
-            elif pdu == ADDRESS_CLAIMED:
-                self.claimed += self.addresses.claim(n, frame_id & 0xFF, data)
-            elif whole := self.transport.data(n, now_us, frame_id, data):
-                found.append(whole)
-        if len(frames) and self.transport.open:
-            self._now_us = max(self._now_us, int(frames["time_us"][-1]))
-            self.transport.expire(self._now_us)
+        mine = self._mine(frames)
+        if len(mine):
+            some = frames[mine]
+            rows = zip(
+                mine.tolist(), some["time_us"].tolist(), some["id"].tolist(), some["length"].tolist(),
+                some["data"][:, :FRAME_BYTES], strict=True,
+            )  # fmt: skip
+            for n, now_us, frame_id, length, row in rows:
+                if whole := self._frame(n, now_us, frame_id, row[:length].tobytes()):
+                    found.append(whole)
+        if len(frames) and (self.transport.open or self.addresses.undecided):
+            now_us = int(frames["time_us"][-1])
+            self.transport.expire(now_us)
+            self.claimed += self.addresses.settle(len(frames) - 1, now_us)
         return found
 
+    def _frame(self, n: int, now_us: int, frame_id: int, data: bytes) -> Transported | None:
+        pdu = frame_id >> 8 & 0xFF00
+        if pdu == DM1 & 0xFF00:
+            self._diagnose(n, now_us, frame_id, data)
+        elif len(data) < FRAME_BYTES:
+            return None
+        elif pdu == TP_CM:
+            self.transport.control(now_us, frame_id, data)
+        elif pdu == ADDRESS_CLAIMED:
+            self.claimed += self.addresses.claim(n, now_us, frame_id & 0xFF, data)
+        elif whole := self.transport.data(n, now_us, frame_id, data):
+            self._diagnose(n, now_us, whole.id, whole.payload)
+            return whole
+        return None
+
+    def _diagnose(self, n: int, now_us: int, message_id: int, payload: bytes) -> None:
+        pgn = pgn_of(message_id)
+        if pgn not in self._dms:
+            return
+        dm = decode_dm(payload)
+        if dm is None:
+            self.bad_diagnostics += 1
+        else:
+            self.diagnosed.append(Diagnosed(n, now_us, message_id & 0xFF, pgn == DM2, dm))
+
     def _mine(self, frames: Frames) -> npt.NDArray[np.int64]:
-        """The indices of transport and claims: of data pages 0, with all their eight bytes."""
-        pdu = frames["id"] >> 16 & 0x3FF
-        possible = np.flatnonzero((pdu >= TP_DT >> 8) & (pdu <= ADDRESS_CLAIMED >> 8))
+        """The indices of this channel's frames that the listener heeds."""
+        possible = np.flatnonzero(_HEEDED[frames["id"] >> 8 & 0x3FFFF])
         if not len(possible):
-            return _NO_INDEX
+            return possible
         some = frames[possible]
-        mine = (
-            np.isin(pdu[possible], _TRANSPORT_OR_CLAIM)
-            & (some["flags"] & (EXTENDED | REMOTE | ERROR) == EXTENDED)
-            & (some["length"] == FRAME_BYTES)
-            & (some["channel"] == self.channel)
-        )
+        mine = (some["flags"] & (EXTENDED | REMOTE | ERROR) == EXTENDED) & (some["channel"] == self.channel)
         return np.asarray(possible[mine], np.int64)

@@ -1,7 +1,8 @@
 """Who sits at which address (SAE J1939-81): NAMEs, claims and contention.
 
 A controller claims an address by sending its 64 bit NAME from it. Where two claim one, the NAME of the lower
-value keeps it. A NAME that claims another address has left the old one; one that "cannot claim" (from the null
+value has it; the holder must then claim it again, and one that doesn't within 250 ms is no more there (a
+controller was exchanged), so that the higher NAME has it. A NAME that claims another address has left the old one; one that "cannot claim" (from the null
 address 254) has none. A commanded address needs nothing of a listener: the one who obeys claims it.
 """
 
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from edge.can.j1939.identifier import NULL
 
 NAME_BYTES = 8
+DEFENCE_US = 250_000  # within which a holder claims again
 # field -> (first bit, bits), of the NAME as a little-endian number
 _FIELDS = {
     "identity_number": (0, 21),
@@ -70,33 +72,60 @@ class Addresses:
         self.generation = 0
         self.contended = 0  # claims of an address that another held
         self._address_of: dict[int, int] = {}
+        self._challengers: dict[
+            int, tuple[int, int]
+        ] = {}  # address -> the higher NAME that wants it, since when
 
     def address_of(self, name: int) -> int | None:
         """Where the NAME sits now."""
         return self._address_of.get(name)
 
-    def claim(self, index: int, address: int, data: bytes) -> list[Claim]:
+    @property
+    def undecided(self) -> int:
+        """Addresses whose holders have yet to claim them again."""
+        return len(self._challengers)
+
+    def claim(self, index: int, time_us: int, address: int, data: bytes) -> list[Claim]:
         """Take in an Address Claimed or Cannot Claim message; what it changed."""
+        changes = self.settle(index, time_us)
         value = int.from_bytes(data[:NAME_BYTES], "little")
         if self._address_of.get(value) == address:
-            return []
+            self._challengers.pop(address, None)
+            return changes
+        self._challengers = {a: c for a, c in self._challengers.items() if c[0] != value or a == address}
         holder = self.names.get(address)
-        changes = self._leave(index, value)
+        moved = self._leave(index, value)
         if address < NULL:
-            if holder is not None:
-                self.contended += 1
+            self.contended += holder is not None
             if holder is None or value < holder.value:
-                changes += self._leave(index, holder.value) if holder else []
-                self.names[address] = Name.from_int(value)
-                self._address_of[value] = address
-                changes = [c for c in changes if c.address != address]
-                changes.append(Claim(index, address, self.names[address]))
+                moved += self._sit(index, address, value)
+            else:
+                self._challengers.setdefault(address, (value, time_us))
+        self.generation += bool(moved)
+        return changes + moved
+
+    def settle(self, index: int, now_us: int) -> list[Claim]:
+        """Give the addresses that their holders did not defend to those who claimed them; what it changed."""
+        changes: list[Claim] = []
+        for address, (value, since_us) in list(self._challengers.items()):
+            if not 0 <= now_us - since_us <= DEFENCE_US:
+                del self._challengers[address]
+                changes += self._sit(index, address, value)
         self.generation += bool(changes)
         return changes
+
+    def _sit(self, index: int, address: int, value: int) -> list[Claim]:
+        if holder := self.names.get(address):
+            self._leave(index, holder.value)
+        self._challengers.pop(address, None)
+        self.names[address] = Name.from_int(value)
+        self._address_of[value] = address
+        return [Claim(index, address, self.names[address])]
 
     def _leave(self, index: int, value: int) -> list[Claim]:
         address = self._address_of.pop(value, None)
         if address is None:
             return []
         del self.names[address]
+        self._challengers.pop(address, None)
         return [Claim(index, address, None)]

@@ -10,9 +10,11 @@
 
 Invariants: one session per (source, destination); a payload comes out once, when its last packet has come,
 and only if every packet of it came in this session. A broadcast's packets come in order, or the session
-is broken; an addressed transfer's may come in any order and again, since the receiver may ask for them again. Times
-are the frames' own. What never ends is broken by its time-out: T1 between packets, T2 after a CTS, T3 after an
-RTS or the last packet that a CTS allowed, T4 after a hold.
+is broken. An addressed transfer's may come in any order and again, since the receiver may ask for them again, but only
+those that its last CTS asked for, or the one after the last (its CTS was lost to us alone): anything else, and a packet that
+comes again with other data, belongs to a transfer whose beginning we missed. Times are the frames' own. What never
+ends is broken by its time-out: T1 between packets, T2 after a CTS, T3 after an RTS or the last packet that a CTS
+allowed, T4 after a hold; and by time that runs back by more than T2 (another log begins).
 """
 
 from __future__ import annotations
@@ -45,8 +47,11 @@ class _Session:
     pgn: int
     size: int
     packets: int
-    deadline_us: int
-    allowed: int  # the last packet that the receiver has asked for
+    since_us: int  # its last sign of life
+    wait_us: int  # how long after that the next is due
+    first: int = 1  # the packets that the receiver asked for last: first .. allowed
+    allowed: int = 0
+    last: int = 0  # the packet that came last
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -56,7 +61,9 @@ class Transport:
     def __init__(self) -> None:
         self._sessions: dict[tuple[int, int], _Session] = {}
         self.completed = 0
-        self.out_of_order = 0
+        self.out_of_order = 0  # a packet that can't follow
+        self.contradicted = 0  # a packet came again with other data
+        self.incomplete = 0  # the receiver has it all, we have not
         self.timed_out = 0
         self.restarted = 0  # announced anew before they were whole
         self.aborted = 0
@@ -66,9 +73,12 @@ class Transport:
     @property
     def broken(self) -> int:
         """Messages that were announced and never came whole."""
-        return (
-            self.out_of_order + self.timed_out + self.restarted + self.aborted + self.nonsense + self.too_many
-        )
+        return sum(
+            (
+                self.out_of_order, self.contradicted, self.incomplete, self.timed_out, self.restarted,
+                self.aborted, self.nonsense, self.too_many,
+            )
+        )  # fmt: skip
 
     @property
     def open(self) -> int:
@@ -83,6 +93,9 @@ class Transport:
             self._announce(now_us, frame_id, data, pgn)
         elif data[0] == CTS:
             self._clear_to_send(now_us, self._of(now_us, destination, source, pgn), data)
+        elif data[0] == END_ACK and self._of(now_us, destination, source, pgn) is not None:
+            del self._sessions[destination, source]
+            self.incomplete += 1
         elif data[0] == ABORT:
             for key in ((source, destination), (destination, source)):
                 if self._of(now_us, *key, pgn) is not None:
@@ -95,14 +108,18 @@ class Transport:
         session = self._of(now_us, source, destination)
         if session is None:
             return None
-        number = data[0]
-        in_order = number == len(session.parts) + 1 if destination == GLOBAL else number > 0
-        if not in_order or number > session.packets:
+        number, part = data[0], data[1:8]
+        asked = destination != GLOBAL and session.first <= number <= session.allowed
+        if not (asked or number == session.last + 1) or not 0 < number <= session.packets:
             del self._sessions[source, destination]
             self.out_of_order += 1
             return None
-        session.parts[number] = data[1:8]
-        session.deadline_us = now_us + (T3_US if number == session.allowed else T1_US)
+        if session.parts.setdefault(number, part) != part:
+            del self._sessions[source, destination]
+            self.contradicted += 1
+            return None
+        session.last, session.since_us = number, now_us
+        session.wait_us = T3_US if number == session.allowed else T1_US
         if len(session.parts) < session.packets:
             return None
         del self._sessions[source, destination]
@@ -112,14 +129,14 @@ class Transport:
 
     def expire(self, now_us: int) -> None:
         """Break the sessions whose time is over."""
-        for key in [key for key, session in self._sessions.items() if now_us > session.deadline_us]:
+        for key in [key for key, session in self._sessions.items() if _is_over(session, now_us)]:
             del self._sessions[key]
             self.timed_out += 1
 
     def _of(self, now_us: int, source: int, destination: int, pgn: int | None = None) -> _Session | None:
         """The living session of a sender and a receiver, if it is of this group."""
         session = self._sessions.get((source, destination))
-        if session is not None and now_us > session.deadline_us:
+        if session is not None and _is_over(session, now_us):
             del self._sessions[source, destination]
             self.timed_out += 1
             return None
@@ -137,22 +154,29 @@ class Transport:
         ):
             self.nonsense += 1
             return
-        if self._of(now_us, source, destination) is not None:
-            self.restarted += 1
+        whole_id = identifier(frame_id >> 26 & 7, pgn, source, destination)
+        before = self._of(now_us, source, destination)
+        if before is not None:
+            again = not before.parts and (before.id, before.pgn, before.size) == (whole_id, pgn, size)
+            self.restarted += not again
         elif len(self._sessions) >= MAX_SESSIONS:
             self.expire(now_us)
             if len(self._sessions) >= MAX_SESSIONS:
                 self.too_many += 1
                 return
-        whole_id = identifier(frame_id >> 26 & 7, pgn, source, destination)
         wait_us = T1_US if data[0] == BAM else T3_US
-        self._sessions[source, destination] = _Session(whole_id, pgn, size, packets, now_us + wait_us, 0)
+        self._sessions[source, destination] = _Session(whole_id, pgn, size, packets, now_us, wait_us)
 
     def _clear_to_send(self, now_us: int, session: _Session | None, data: bytes) -> None:
         if session is None:
             return
-        session.deadline_us = now_us + (T2_US if data[1] else T4_US)
-        session.allowed = data[2] + data[1] - 1 if data[1] else session.allowed
+        session.since_us, session.wait_us = now_us, T2_US if data[1] else T4_US
+        if data[1]:
+            session.first, session.allowed = data[2], min(data[2] + data[1] - 1, session.packets)
+
+
+def _is_over(session: _Session, now_us: int) -> bool:
+    return not -T2_US <= now_us - session.since_us <= session.wait_us
 
 
 def _can_travel(pgn: int) -> bool:

@@ -45,7 +45,7 @@ class BlfReader(Reader):
 
     def __iter__(self) -> Iterator[Frames]:
         frames, used = np.empty(CHUNK, FRAME), 0
-        rest = b""
+        rest, need = bytearray(), 0  # an object's beginning, and the bytes that it takes
         trouble = ""
         parts = self._parts(_Bytes(self.stream.blocks()))
         while not trouble:
@@ -57,7 +57,11 @@ class BlfReader(Reader):
             if part is None:
                 trouble = "ends in the middle of an object" if rest.strip(b"\0") else ""
                 break
-            block, at = rest + part if rest else part, 0
+            if rest:
+                rest += part
+                if len(rest) < need:
+                    continue
+            block, at = rest or part, 0
             while True:
                 at, taken = self._parser.parse(block, at, frames[used:])
                 used += taken
@@ -65,9 +69,10 @@ class BlfReader(Reader):
                     break
                 yield frames
                 frames, used = np.empty(CHUNK, FRAME), 0
-            rest, trouble = block[at:], self._parser.damage
-            if len(rest) > CONTAINER_MAX:
-                trouble = "an object that never ends"
+            rest, trouble = bytearray(block[at:]), self._parser.damage
+            need = _object_size(rest)
+            if need > CONTAINER_MAX:
+                trouble = f"an object of {need} bytes"
         if used:
             yield frames[:used]
         if trouble:
@@ -130,6 +135,12 @@ class _Bytes:
         if 0 < len(base) < _BASE.size:
             raise CutShort("ends in the middle of an object's header")
         return base
+
+
+def _object_size(rest: bytearray) -> int:
+    """How many bytes there must be before the object at their beginning is whole; 0 where that can't be told yet."""
+    at = rest.find(b"LOBJ", 0, 8)
+    return at + int.from_bytes(rest[at + 8 : at + 12], "little") if 0 <= at <= len(rest) - 12 else 0
 
 
 def _unpacked(body: bytes, cut: bool) -> Iterator[bytes]:

@@ -8,14 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import can
-
 from edge.can.frames import Frames
 from edge.can.logs import text
 from edge.can.logs.blf import BlfReader
 from edge.can.logs.candump import CandumpReader
 from edge.can.logs.mf4 import Mf4Reader
-from edge.can.logs.python_can import PythonCanReader, as_they_are, mend_asc
+from edge.can.logs.python_can import PythonCanReader, asc, mend_asc, python_can_csv, trc
 from edge.can.logs.reader import Reader
 from edge.can.logs.stream import CutShort, Stream
 from edge.can.logs.text import TextReader
@@ -45,13 +43,11 @@ FORMATS = (
     Format("BLF", b"LOGG", BlfReader),
     Format("MF4", b"MDF ", Mf4Reader),
     Format("MF4", b"UnFinMF ", Mf4Reader),
-    Format(
-        "TRC", _lines(r"\A;\$FILEVERSION"), partial(PythonCanReader, make=can.TRCReader, mend=as_they_are)
-    ),
+    Format("TRC", _lines(r"\A;\$FILEVERSION"), partial(PythonCanReader, make=trc)),
     Format(
         "python-can CSV",
         _lines(r"\Atimestamp,arbitration_id,"),
-        partial(PythonCanReader, make=can.CSVReader, mend=as_they_are),
+        partial(PythonCanReader, make=python_can_csv),
     ),
     Format("GVRET CSV", *_text(r"\A\s*time ?stamp,id,extended,", text.gvret)),
     Format("SavvyCAN CSV", *_text(r"\Aid,data bytes", text.generic)),
@@ -60,7 +56,7 @@ FORMATS = (
     Format(
         "ASC",
         _lines(r"\Adate \w|^base +(hex|dec)\b"),
-        partial(PythonCanReader, make=partial(can.ASCReader, relative_timestamp=True), mend=mend_asc),
+        partial(PythonCanReader, make=asc, mend=mend_asc),
     ),
     Format("CRTD", *_text(r"^\d+(\.\d+)? \d*(CXX|CVR|[RT](11|29) [0-9A-F]+)( |\r?$)", text.crtd)),
     Format("candump", _lines(r"^\s*\(\d+(\.\d+)?\)\s+\S+\s+[0-9A-F]+#"), CandumpReader),

@@ -1,11 +1,12 @@
 """The logs that python-can reads: Vector ASC, PEAK TRC and python-can's own CSV.
 
-Its readers get whole lines only, so that a cut line is never read as a shorter frame; and they stop at the first line
-that they can't read. What they get wrong is put right in their input.
+Its readers get whole lines only, so that a cut line is never read as a shorter frame; those of ASC and CSV stop at the
+first line that they can't read. What they get wrong is put right in their input.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -19,6 +20,12 @@ from edge.can.frames import Frames
 from edge.can.logs.reader import MAX_US, Reader, Refused
 from edge.can.logs.stream import CutShort, Lines, Stream
 from edge.can.messages import fill_frame
+
+MakeReader = Callable[
+    [Any, Callable[[str], None]], Any
+]  # the file, who counts refused lines -> python-can's reader
+# A library's warnings about a line's lengths are not for our user, who has not set up logging.
+logging.getLogger("can.io.asc").addHandler(logging.NullHandler())
 
 
 class _TextFile:
@@ -44,12 +51,12 @@ class PythonCanReader(Reader):
     """Frames of a log through one of python-can's text readers."""
 
     def __init__(
-        self, stream: Stream, make: Callable[[Any], Any], mend: Callable[[Iterator[str]], Iterator[str]]
+        self, stream: Stream, make: MakeReader, mend: Callable[[Iterator[str]], Iterator[str]] | None = None
     ) -> None:
         super().__init__(stream)
-        self._make = make
         self._lines = Lines(stream)
-        self._mend = mend
+        lines = mend(iter(self._lines)) if mend else iter(self._lines)
+        self._reader = make(_TextFile(lines), self.refuse)
 
     @property
     def refused(self) -> dict[str, int]:
@@ -61,7 +68,7 @@ class PythonCanReader(Reader):
 
     def _messages(self) -> Iterator[can.Message]:
         try:
-            yield from self._make(_TextFile(self._mend(iter(self._lines))))
+            yield from self._reader
         except CutShort:
             raise
         except Exception as error:  # python-can's readers raise almost anything on a broken line
@@ -87,8 +94,33 @@ def fill_message(reader: Reader, frame: Any, message: can.Message) -> bool:
     return True
 
 
-def as_they_are(lines: Iterator[str]) -> Iterator[str]:
-    return lines
+class _TrcReader(can.TRCReader):
+    """python-can's, but a line that it can't read is counted; its own leaves out some with a warning, and ends at others."""
+
+    def __init__(self, file: Any, refuse: Callable[[str], None]) -> None:
+        super().__init__(file)
+        self._refuse = refuse
+
+    def _parse_line(self, line: str) -> can.Message | None:
+        if not line or line.startswith(";"):
+            return None
+        try:
+            return self._parse_cols(tuple(line.split(maxsplit=self._num_columns)))
+        except (IndexError, KeyError, ValueError):
+            self._refuse("malformed")
+            return None
+
+
+def trc(file: Any, refuse: Callable[[str], None]) -> can.TRCReader:
+    return _TrcReader(file, refuse)
+
+
+def python_can_csv(file: Any, _: Callable[[str], None]) -> can.CSVReader:
+    return can.CSVReader(file)
+
+
+def asc(file: Any, _: Callable[[str], None]) -> can.ASCReader:
+    return can.ASCReader(file, relative_timestamp=True)
 
 
 _ASC_HEADER = re.compile(r"date\s|base\s+(hex|dec)|//|(no)?\s*internal\s+events", re.IGNORECASE)

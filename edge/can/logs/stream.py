@@ -14,6 +14,7 @@ import zstandard
 from edge.errors import LogError
 
 BLOCK = 1 << 20  # at most this much at a time, packed or not
+GZIP_PIECE = 1 << 14  # what follows a member is copied: little, or many tiny members take for ever
 ZSTD_PIECE = 1 << 10  # zstd has no limit on its output: one KiB makes at most 33 MB
 ZSTD_WINDOW = 1 << 27
 LINE_MAX = 1 << 16  # bytes; no format's line comes near it
@@ -32,15 +33,17 @@ class _Gzip:
         self.whole = False
 
     def feed(self, packed: bytes) -> Iterator[bytes]:
-        while packed:
-            if self._inflate.eof:
-                packed = packed.lstrip(b"\0")  # padding after a member
-                if not packed:
-                    return
-                self._inflate = zlib.decompressobj(wbits=31)
-            yield self._inflate.decompress(packed, BLOCK)
-            packed = self._inflate.unconsumed_tail or self._inflate.unused_data
-            self.whole = self._inflate.eof
+        for at in range(0, len(packed), GZIP_PIECE):
+            piece = packed[at : at + GZIP_PIECE]
+            while piece:
+                if self._inflate.eof:
+                    piece = piece.lstrip(b"\0")  # padding after a member
+                    if not piece:
+                        break
+                    self._inflate = zlib.decompressobj(wbits=31)
+                yield self._inflate.decompress(piece, BLOCK)
+                piece = self._inflate.unconsumed_tail or self._inflate.unused_data
+                self.whole = self._inflate.eof
         while not self._inflate.eof and (more := self._inflate.decompress(b"", BLOCK)):
             yield more
 

@@ -46,7 +46,7 @@ def plain(one: Frames) -> tuple[int, int]:
     flags, length, number = int(one["flags"][0]), int(one["length"][0]), int(one["id"][0])
     remote = "1" if flags & REMOTE else "0"
     start = f"0{number >> 18:011b}11{number & 0x3FFFF:018b}" if flags & EXTENDED else f"0{number:011b}"
-    data = "".join(f"{b:08b}" for b in one["data"][0, :length])
+    data = "" if flags & REMOTE else "".join(f"{b:08b}" for b in one["data"][0, :length])
     if not flags & FD:
         middle = remote + "00"
         body = start + middle + f"{length:04b}" + data
@@ -68,9 +68,9 @@ def test_every_kind_of_frame_as_the_plain_twin_counts_it() -> None:
     parts = []
     for _ in range(3000):
         flags = rng.choice((0, EXTENDED)) | rng.choice((0, 0, REMOTE, FD, FD | BITRATE_SWITCH))
-        length = 0 if flags & REMOTE else rng.choice(FD_LENGTHS if flags & FD else range(9))
+        length = rng.choice(FD_LENGTHS if flags & FD else range(9))
         fill = rng.choice((b"\0", b"\xff", b"\x1f", bytes([rng.randrange(256)])))
-        data = rng.choice((rng.randbytes(length), fill * length))
+        data = bytes(length) if flags & REMOTE else rng.choice((rng.randbytes(length), fill * length))
         parts.append(
             frame(rng.randrange(1 << 29) if flags & EXTENDED else rng.randrange(1 << 11), flags, data)
         )

@@ -307,6 +307,23 @@ def test_an_asc_with_relative_times(tmp_path: Path) -> None:
     assert read(path)[0]["time_us"].tolist() == [100_000, 200_000, 300_000]
 
 
+def test_a_bad_line_of_a_trc_is_refused(tmp_path: Path, written: dict[str, bytes]) -> None:
+    path = tmp_path / "x.trc"
+    lines = written["trc"].splitlines(keepends=True)
+    lines[40:40] = [
+        b"  41 12.5 DT  1 11D98 E1 96\n",
+        b"nonsense\n",
+        b"  41 x DT  1 00000123 Rx - 1 11\n",
+        b"\n",
+        b"; x\n",
+    ]
+    path.write_bytes(b"".join(lines))
+    frames, trouble, log = read(path)
+    assert (len(frames), trouble) == (300, "")
+    assert log is not None
+    assert log.refused == {"malformed": 3}
+
+
 def test_impossible_values_are_refused(tmp_path: Path) -> None:
     head = "timestamp,arbitration_id,extended,remote,error,dlc,data\n"
     rows = [
@@ -475,6 +492,22 @@ def test_objects_over_containers(tmp_path: Path, packed: bool) -> None:
         assert (frames["id"].tolist(), trouble) == (list(range(200)), "")
 
 
+def test_an_object_over_very_many_containers(tmp_path: Path) -> None:
+    """A byte in each: copying what there is for each of them would take for ever."""
+    data = blf_message(1) + blf_object(999, bytes(30_000)) + blf_message(2)
+    (tmp_path / "x").write_bytes(blf([bytes([byte]) for byte in data]))
+    assert read(tmp_path / "x")[0]["id"].tolist() == [1, 2]
+    (tmp_path / "x").write_bytes(blf([blf_message(1) + blf_object(999, b"", size=1 << 30)[:20], bytes(1000)]))
+    assert "an object of 1073741824 bytes" in read(tmp_path / "x")[1]
+
+
+def test_a_log_of_very_many_members(tmp_path: Path) -> None:
+    text = "".join(f"({n}.0) can0 {n % 0x7FF:03X}#\n" for n in range(5000)).encode()
+    (tmp_path / "x").write_bytes(b"".join(gzip.compress(text[at : at + 3]) for at in range(0, len(text), 3)))
+    frames, trouble, _ = read(tmp_path / "x")
+    assert (len(frames), trouble) == (5000, "")
+
+
 def test_objects_without_containers(tmp_path: Path) -> None:
     """python-can finds none of these."""
     (tmp_path / "x").write_bytes(blf([]) + blf_message(1) + blf_message(2))
@@ -499,13 +532,14 @@ def test_error_frames_of_a_blf(tmp_path: Path) -> None:
     assert log.channels == ["1", "2", "3"]
 
 
-def test_a_long_fd_message_is_refused(tmp_path: Path) -> None:
+def test_a_message_that_is_too_long_is_refused(tmp_path: Path) -> None:
     fd64 = struct.pack("<BBBBLLLLLLLHBBL", 1, 15, 65, 0, 1, 0, 0x1000, 0, 0, 0, 0, 0, 0, 0, 0) + bytes(65)
-    (tmp_path / "x").write_bytes(blf([blf_object(101, fd64) + blf_message()]))
+    classic = struct.pack("<HBBLLBBB5x64s", 1, 0, 9, 1, 0, 0, 0, 12, bytes(64))
+    (tmp_path / "x").write_bytes(blf([blf_object(101, fd64) + blf_object(100, classic) + blf_message()]))
     frames, trouble, log = read(tmp_path / "x")
     assert (frames["id"].tolist(), trouble) == ([0x123], "")
     assert log is not None
-    assert log.refused == {"length": 1}
+    assert log.refused == {"length": 2}
 
 
 def test_data_of_fd_messages_64(tmp_path: Path) -> None:
@@ -553,7 +587,7 @@ def test_data_of_fd_messages_64(tmp_path: Path) -> None:
             "a container is damaged",
         ),
         (blf([blf_message()]) + b"LOBJ\x10\0\1\0\x30\0\0\0\x0a\0\0\0\7" + b"\0" * 31, "unknown method 7"),
-        (blf([blf_message(), blf_object(999, bytes(100 << 20))]), "holds over"),
+        (blf([blf_message(), blf_object(999, bytes(30 << 20)) * 3]), "holds over"),
     ],
 )
 def test_a_damaged_blf_gives_what_came_before(tmp_path: Path, data: bytes, why: str) -> None:

@@ -163,7 +163,7 @@ def test_equal_to_the_autosar_e2e_library() -> None:
         data = bytearray(rng.randbytes(length))
         data_id = rng.randrange(1 << 16)
         ids = tuple(rng.randbytes(16))
-        case = rng.choice(["1", "2", "5"])
+        case = rng.choice(["1", "2", "5", "11"])
         if case == "1":
             mode = rng.choice(["both", "alternating", "low", "nibble"])
             data_id &= 0xFFF if mode == "nibble" else 0xFFFF
@@ -171,6 +171,13 @@ def test_equal_to_the_autosar_e2e_library() -> None:
             number = getattr(e2e.p01, "E2E_P01_DATAID_" + {"alternating": "ALT"}.get(mode, mode.upper()))
             e2e.p01.e2e_p01_protect(data, data_id, data_id_mode=number, increment_counter=False)
             assert guard(P1, length, mode, (data_id,)).check(bytes(data)) == GOOD, (mode, data.hex())
+        elif case == "11":
+            mode = rng.choice(["both", "nibble"])
+            data_id &= 0xFFF if mode == "nibble" else 0xFFFF
+            data[1] = data[1] & 0xF0 | rng.randrange(15)
+            number = getattr(e2e.p11, "E2E_P11_DATAID_" + mode.upper())
+            e2e.p11.e2e_p11_protect(data, data_id, data_id_mode=number, increment_counter=False)
+            assert guard(P11, length, mode, (data_id,)).check(bytes(data)) == GOOD, (mode, data.hex())
         elif case == "2":
             e2e.p02.e2e_p02_protect(data, bytes(ids), increment_counter=False)
             assert guard("autosar-e2e-2", length, "", ids).check(bytes(data)) == GOOD

@@ -1,5 +1,7 @@
 """What a signal map says of trust: protection, senders, invalid numbers, and every mistake in it with its line."""
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +157,16 @@ def test_a_mistake_in_the_protection_has_its_line(tmp_path: Path, lines: str, at
     assert [p for p in found if says in p and f"mine.toml:{at}: " in p], found
 
 
-def test_every_kind_is_explained() -> None:
+def test_every_kind_is_explained_and_every_example_is_one() -> None:
     readme = (Path(__file__).parent.parent.parent.parent / "dbc/README.md").read_text("utf-8")
     for kind in KINDS:
         assert f"`{kind}`" in readme, kind
+    examples = re.findall(r"^((?:counter|checksum|address|not_available|error) = .*)", readme, re.MULTILINE)
+    assert len(examples) > 10
+    for example in examples:
+        (value,) = tomllib.loads(example).values()
+        if isinstance(value, dict) and "kind" in value:
+            assert value["kind"] in KINDS
 
 
 # Senders, invalid numbers, frozen signals
@@ -235,6 +243,15 @@ def test_a_mistake_in_a_signal_has_its_line(tmp_path: Path, line: str, says: str
     found = problems(tmp_path, HEAD + amps(line, path=path))
     number = 9 + line.count("\n") if "\n" in line and not line.startswith("name") else 9
     assert [p for p in found if says in p and f"mine.toml:{number}: " in p], found
+
+
+def test_a_signal_without_a_scale_is_no_number(tmp_path: Path) -> None:
+    (tmp_path / "mine.dbc").write_text(DBC.replace("0|16@1+ (1,0)", "0|16@1+ (0,0)"))
+    (tmp_path / "mine.toml").write_text(HEAD + amps())
+    reader = MapReader(tmp_path / "mine.toml", read_database(tmp_path / "mine.dbc"), 0)
+    assert [p for p in reader.problems if "mine.toml:7: Amps: the database's scale or offset" in p], (
+        reader.problems
+    )
 
 
 def test_only_j1939_has_senders(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Addresses and NAMEs (SAE J1939-81)."""
 
+import random
+
 import pytest
 
 from edge.can.j1939 import Listener, Name
@@ -83,3 +85,52 @@ def test_short_and_remote_claims_are_none() -> None:
     remote["flags"] |= 2
     listener.feed(BUS.frames([BUS.frame(0xEE, 0xFF, 0xF3, bytes(7)), remote]))
     assert addresses(listener) == {}
+
+
+def test_an_address_that_is_not_defended_passes_to_the_higher_name() -> None:
+    """A controller was exchanged for one with a higher NAME: the old one says no more."""
+    listener = Listener(0)
+    listener.feed(BUS.frames([BUS.claim(0xF3, LOW), BUS.claim(0xF3, HIGH)], every_us=1000))
+    assert addresses(listener) == {0xF3: LOW}
+    listener.feed(BUS.frames([BUS.frame(0xFE, 1, 2, bytes(8))], begin_us=251_000))
+    assert addresses(listener) == {0xF3: LOW}
+    listener.feed(BUS.frames([BUS.frame(0xFE, 1, 2, bytes(8))], begin_us=251_001))
+    assert addresses(listener) == {0xF3: HIGH}
+    assert listener.address_of(LOW) is None
+    assert listener.generation == 2
+    assert listener.claimed == [(0, 0xF3, Name.from_int(HIGH))]
+
+
+def test_an_address_that_is_defended_stays() -> None:
+    listener = Listener(0)
+    claims = [BUS.claim(0xF3, LOW), BUS.claim(0xF3, HIGH), BUS.claim(0xF3, LOW)]
+    listener.feed(BUS.frames(claims))
+    listener.feed(BUS.frames([BUS.frame(0xFE, 1, 2, bytes(8))], begin_us=10**7))
+    assert addresses(listener) == {0xF3: LOW}
+
+
+@pytest.mark.parametrize("goes_to", [0x80, 0xFE])
+def test_who_wanted_an_address_and_went_elsewhere_does_not_get_it(goes_to: int) -> None:
+    listener = Listener(0)
+    listener.feed(BUS.frames([BUS.claim(0xF3, LOW), BUS.claim(0xF3, HIGH), BUS.claim(goes_to, HIGH)]))
+    listener.feed(BUS.frames([BUS.frame(0xFE, 1, 2, bytes(8))], begin_us=10**7))
+    assert addresses(listener) == {0xF3: LOW} | ({0x80: HIGH} if goes_to == 0x80 else {})
+
+
+def test_random_claims_keep_the_table_whole() -> None:
+    """One address a NAME, one NAME an address, and `generation` rises exactly where the table changes."""
+    seed = 11
+    print("seed", seed)
+    rng = random.Random(seed)
+    listener, now_us = Listener(0), 0
+    for _ in range(5000):
+        now_us += rng.choice([0, 1000, 100_000, 300_000])
+        before, generation = addresses(listener), listener.generation
+        claim = BUS.claim(rng.choice([1, 2, 3, 254, 255]), rng.randrange(6))
+        listener.feed(BUS.frames([claim], begin_us=now_us))
+        after = addresses(listener)
+        assert (listener.generation > generation) == bool(listener.claimed)
+        assert before == after or listener.claimed
+        assert {listener.address_of(name) for name in after.values()} == set(after)
+        assert set(after) <= {1, 2, 3}
+    assert listener.generation > 100
