@@ -206,9 +206,6 @@ class Decoder(Kernel):
             self._register(known)
         self._tidy()
         self._listeners = {n: Listener(n) for n in np.flatnonzero(j1939).tolist()}
-        self._names: dict[int, dict[int, int]] = {
-            n: {} for n in self._listeners
-        }  # channel -> address -> NAME
 
     @classmethod
     def from_catalogue(cls, catalogue: Catalogue) -> Decoder:
