@@ -105,7 +105,7 @@ def benchmarks() -> Iterator[Result]:
             ("parquet", log, "csv loop"),
             ("parquet", mf4, "asammdf"),
         )
-        theirs = {n: fastest(lambda run=run: run(folder / "theirs"), 1) for n, (_, run) in peers.items()}  # type: ignore[misc]
+        theirs = {n: fastest(lambda run=run: run(folder / "theirs"), 2) for n, (_, run) in peers.items()}  # type: ignore[misc]
         for fmt, source, peer in cases:
             mine = fastest(lambda s=source, f=fmt: ours(s, "--format", f, "-o", str(folder / "ours")), 3)  # type: ignore[misc]
             what = f"decode {source.suffix[1:]} to {fmt}, beside {peer}"

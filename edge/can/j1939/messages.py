@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edge.can.decoder import Events, Slot
 from edge.can.frames import ERROR, EXTENDED, REMOTE, Frames
-from edge.can.j1939.diagnostics import LAMPS, MAX_FLAT_DTCS, decode_dm, flat_signals
+from edge.can.j1939.diagnostics import LAMPS, MAX_FLAT_DTCS, Dm, decode_dm, flat_signals
 from edge.can.j1939.identifier import ADDRESS_CLAIMED, DM1, DM2, pgn_of
 from edge.can.j1939.listener import Listener
 from edge.can.j1939.names import NAME_BYTES, Name
@@ -21,16 +21,11 @@ CLAIM_NAME = "AddressClaimed"
 NAME_SIGNALS = {
     field: "Name" if field == "value" else field.title().replace("_", "") for field in Name._fields
 }
-DM_SIGNALS = (
-    *LAMPS,
-    *(f"{lamp}Flash" for lamp in LAMPS),
-    "DtcCount",
-    *(f"Dtc{n}.{part}" for n in range(1, MAX_FLAT_DTCS + 1) for part in ("Spn", "Fmi", "OccurrenceCount")),
-)
 # message -> its signals
+_NO_CODES = Dm(dict.fromkeys(LAMPS), dict.fromkeys(LAMPS), ())
 SIGNALS: dict[str, tuple[str, ...]] = {
     CLAIM_NAME: tuple(NAME_SIGNALS.values()),
-    **dict.fromkeys(DM_NAMES.values(), DM_SIGNALS),
+    **{name: tuple(flat_signals(_NO_CODES, stored=pgn == DM2)) for pgn, name in DM_NAMES.items()},
 }
 
 
@@ -84,10 +79,17 @@ class ProtocolMessages:
             whole = len(payload) >= NAME_BYTES
             return CLAIM_NAME, {NAME_SIGNALS[k]: v for k, v in name._asdict().items()} if whole else {}
         dm = decode_dm(payload)
-        return DM_NAMES[pgn], flat_signals(dm) if dm else {}
+        return DM_NAMES[pgn], _signals_of(dm, pgn == DM2) if dm else {}
 
     def for_people(
         self, slot: int, raw: int, value: float, state: int = GOOD, *, choices: bool = True
     ) -> int | None:
         """As of a Decoder."""
         return raw & 0xFFFFFFFFFFFFFFFF if state == GOOD else None
+
+
+def _signals_of(dm: Dm, stored: bool) -> dict[str, int | None]:
+    """Its signals without those of codes that it does not have: 20 empty ones a message would hide the rest."""
+    codes = min(len(dm.dtcs), MAX_FLAT_DTCS)
+    absent = tuple(f"Dtc{n}." for n in range(codes + 1, MAX_FLAT_DTCS + 1))
+    return {k: v for k, v in flat_signals(dm, stored=stored).items() if not k.startswith(absent)}

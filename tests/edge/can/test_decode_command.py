@@ -541,12 +541,13 @@ def test_what_j1939_itself_defines(j1939_log: str, capsys: pytest.CaptureFixture
     assert [line["id"] & 0xFF for line in (here, there)] == [0x0B, 0x21]
     assert here["message"] == there["message"] == "CCVS1"
     assert here["signals"] == {"WheelBasedVehicleSpeed": None}
-    assert (one["message"], one["signals"]["AmberWarningLamp"], one["signals"]["DtcCount"]) == ("DM1", 1, 1)
+    assert (one["message"], one["signals"]["AmberWarningLamp"], one["signals"]["ActiveDtcCount"]) == ("DM1", 1, 1)
     assert one["signals"]["AmberWarningLampFlash"] is None
     assert {k: one["signals"][f"Dtc1.{k}"] for k in ("Spn", "Fmi")} == {"Spn": 0x1234, "Fmi": 3}
     assert (three["t"], three["id"], three["message"]) == (1.6, 0x1CEBFF80, "DM1")
-    assert three["signals"]["DtcCount"] == 3
+    assert three["signals"]["ActiveDtcCount"] == 3
     assert three["signals"]["Dtc3.Spn"] == 5 << 16 | 0x1234
+    assert not any(name.startswith("Dtc4.") for name in three["signals"])
     assert three["signals"]["AmberWarningLamp"] is None
     rows = rows_of(
         decoded(capsys, j1939_log, "--dbc", VEHICLE, "--j1939", "--signals", "DM1.*Lamp*").encode(), "csv"
