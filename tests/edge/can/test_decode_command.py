@@ -541,7 +541,11 @@ def test_what_j1939_itself_defines(j1939_log: str, capsys: pytest.CaptureFixture
     assert [line["id"] & 0xFF for line in (here, there)] == [0x0B, 0x21]
     assert here["message"] == there["message"] == "CCVS1"
     assert here["signals"] == {"WheelBasedVehicleSpeed": None}
-    assert (one["message"], one["signals"]["AmberWarningLamp"], one["signals"]["ActiveDtcCount"]) == ("DM1", 1, 1)
+    assert (one["message"], one["signals"]["AmberWarningLamp"], one["signals"]["ActiveDtcCount"]) == (
+        "DM1",
+        1,
+        1,
+    )
     assert one["signals"]["AmberWarningLampFlash"] is None
     assert {k: one["signals"][f"Dtc1.{k}"] for k in ("Spn", "Fmi")} == {"Spn": 0x1234, "Fmi": 3}
     assert (three["t"], three["id"], three["message"]) == (1.6, 0x1CEBFF80, "DM1")
