@@ -20,7 +20,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -149,15 +149,35 @@ def replay_recording(setup: Setup, path: Path, chunks: Iterator[Frames]) -> Iter
         raise LogError(f"{inputs_path(path)}: holds no whole line; without it {path.name} is a plain log")
 
 
-def replay_plain(setup: Setup, chunks: Iterator[Frames]) -> Iterator[tuple[Core, list[Item]]]:
-    """A core over a plain log, with defaults: a tick each 100 ms of the log's time, boot id zero.
+class Piece(NamedTuple):
+    """Frames of a log, and the tick that follows them; None where more frames come before the next tick."""
+
+    frames: Frames
+    tick_us: int | None
+
+
+def pieces(chunks: Iterator[Frames]) -> Iterator[Piece]:
+    """A plain log cut at its ticks: one each 100 ms of its time, and one after its last frame.
 
     Frames with times that run backwards are taken at the time before them.
+
+    Raises
+    ------
+    LogError
+        The log is damaged: after all before that.
     """
-    core = Core(setup, PLAIN_BOOT)
     next_us: int | None = None
     last_us = 0
-    for frames in chunks:
+    trouble: LogError | None = None
+    while True:
+        try:
+            frames = next(chunks, None)
+        except LogError as error:
+            frames, trouble = None, error
+        if frames is None:
+            break
+        if not len(frames):
+            continue
         times = np.maximum.accumulate(np.maximum(frames["time_us"], last_us if next_us else 0))
         if (times != frames["time_us"]).any():
             frames = frames.copy()
@@ -168,13 +188,30 @@ def replay_plain(setup: Setup, chunks: Iterator[Frames]) -> Iterator[tuple[Core,
         begin = 0
         while next_us <= last_us:
             end = int(np.searchsorted(times, next_us))
-            core.feed(frames[begin:end])
-            yield core, core.tick(next_us)
+            yield Piece(frames[begin:end], next_us)
             # After a gap, one tick at the end of it: the core predicts over any step of time.
             begin, next_us = end, max(next_us, int(times[end]) // TICK_US * TICK_US) + TICK_US
-        core.feed(frames[begin:])
+        yield Piece(frames[begin:], None)
     if next_us is not None:
-        yield core, core.tick(next_us)
+        yield Piece(np.zeros(0, FRAME), next_us)
+    if trouble:
+        raise trouble
+
+
+def replay_plain(setup: Setup, chunks: Iterator[Frames]) -> Iterator[tuple[Core, list[Item]]]:
+    """A core over a plain log (see `pieces`), with defaults: boot id zero.
+
+    Raises
+    ------
+    LogError
+        The log is damaged: after all before that.
+    """
+    core = Core(setup, PLAIN_BOOT)
+    for frames, tick_us in pieces(chunks):
+        core.feed(frames)
+        if tick_us is not None:
+            yield core, core.tick(tick_us)
+    if core.seq:
         yield core, core.seal()
 
 

@@ -5,16 +5,18 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.agent import Agent
-from edge.can.frames import FRAME
+from edge.can.frames import FRAME, Frames
 from edge.cli import run_command
 from edge.config import load
-from edge.recording import Recorder, inputs_path
+from edge.errors import LogError
+from edge.recording import Recorder, inputs_path, pieces
 from edge.telemetry.batch import decode_batch
 from sim_bus.command import run_simulation
 from tests.conftest import bus_config, eventually, virtual
@@ -143,3 +145,42 @@ def test_an_agent_whose_recording_fails_seals_its_open_batch_and_counts(tmp_path
     last = decode_batch(kept[-1])
     assert last.s, "the open batch must be sealed"
     assert last.ledger.lost["unrecorded"] > 0
+
+
+def at(*times_us: int) -> Frames:
+    frames = np.zeros(len(times_us), FRAME)
+    frames["time_us"] = times_us
+    return frames
+
+
+def test_pieces_hold_every_frame_once_before_its_tick() -> None:
+    rng = np.random.default_rng(4)
+    whole = at(*np.cumsum(rng.integers(0, 60_000, 3000)).tolist())
+    cuts = np.sort(rng.integers(0, len(whole), 20)).tolist()
+    given = list(pieces(iter(np.split(whole, cuts))))
+    assert (np.concatenate([frames for frames, _ in given]) == whole).all()
+    ticks = [tick_us for _, tick_us in given if tick_us is not None]
+    assert ticks == sorted(set(ticks))
+    assert all(tick_us % 100_000 == 0 for tick_us in ticks)
+    assert all((frames["time_us"] < tick_us).all() for frames, tick_us in given if tick_us is not None)
+    assert ticks[-1] > whole["time_us"][-1]
+
+
+def test_pieces_after_a_gap_and_with_time_running_backwards() -> None:
+    given = list(pieces(iter([at(50_000, 20_000, 90_000_000, 90_000_001)])))
+    assert [(len(frames), tick_us) for frames, tick_us in given] == [
+        (2, 100_000), (2, None), (0, 90_100_000)
+    ]  # fmt: skip
+    assert given[0].frames["time_us"].tolist() == [50_000, 50_000]
+    assert list(pieces(iter([]))) == []
+
+
+def test_pieces_of_a_damaged_log_come_before_its_error() -> None:
+    def chunks() -> Iterator[Frames]:
+        yield at(10_000)
+        raise LogError("breaks off")
+
+    given = pieces(chunks())
+    assert [(len(p.frames), p.tick_us) for p in (next(given), next(given))] == [(1, None), (0, 100_000)]
+    with pytest.raises(LogError, match="breaks off"):
+        next(given)

@@ -22,6 +22,8 @@ SEED = int(os.environ.get("AYAZ_SEED", "1"))
 FRAMES = 10_000_000 if CAMPAIGN else 100_000
 CHUNK = 5_000
 PAYLOADS = 4  # kinds: random, zeros, ones, few bits set
+TRANSFERS = 20  # deliberate ones in a chunk
+TRANSPORTED_PGNS = (0xFEF1, 0xFF14, 0xFECA, 0xFE00)  # of fuzz.dbc, of vehicle.dbc, DM1, of nobody
 pytestmark = pytest.mark.campaign
 
 
@@ -59,9 +61,26 @@ def random_frames(random: np.random.Generator, ids: np.ndarray, start_us: int, c
     payload[few, 3] = random.integers(0, 6, len(few))
     payload[np.arange(64) >= frames["length"][:, None]] = 0
     frames["data"] = payload
+    for start in random.integers(0, n - 8, TRANSFERS).tolist():
+        transfer(random, frames[start : start + 6], channels - 1)
     steps = random.integers(0, 2_000, n) + (random.random(n) < 0.001) * 5_000_000
     frames["time_us"] = start_us + np.cumsum(steps)
     return frames
+
+
+def transfer(random: np.random.Generator, frames: Frames, channel: int) -> None:
+    """A broadcast of five packets in the place of six frames; one time in four a packet is spoiled."""
+    source, pgn = int(random.integers(0, 40)), int(random.choice(TRANSPORTED_PGNS))
+    frames["channel"], frames["length"] = channel, 8
+    frames["flags"] = EXTENDED
+    frames["id"] = 0x1CEBFF00 | source
+    frames["id"][0] = 0x1CECFF00 | source
+    frames["data"] = 0
+    frames["data"][:, 1:8] = random.integers(0, 256, (6, 7))
+    frames["data"][:, 0] = np.arange(6)
+    frames["data"][0, :8] = [32, 33, 0, 5, 255, *pgn.to_bytes(3, "little")]
+    if random.random() < 0.25:
+        frames["data"][random.integers(1, 6), 0] = random.integers(0, 256)
 
 
 def decoders() -> dict[str, tuple[Decoder, Decoder, Decoder]]:
@@ -110,6 +129,8 @@ def test_random_frames(name: str) -> None:
     assert total["decoded"] > FRAMES / 100
     assert total["refused"] > 0
     assert total["unknown"] > 0
+    assert total["messages_decoded"] > 0
+    assert total["messages_unknown"] > 0
 
 
 def apply_events(decoder: Decoder, frames: Frames, table: LatestTable, counts: Counts) -> None:
@@ -134,3 +155,5 @@ def check(decoder: Decoder, tables: list[LatestTable], counts: list[Counts]) -> 
         c = counts[0].of_channel(number)
         seen = ("decoded", "unknown", "refused", "error_frames", "remote_frames", "transport")
         assert c["received"] == sum(c[name] for name in seen)
+        whole = ("messages_decoded", "messages_unknown", "messages_refused")
+        assert c["messages"] == sum(c[name] for name in whole)

@@ -100,7 +100,7 @@ def test_damaged_maps_and_databases_are_typed_errors(tmp_path: Path) -> None:
     print("seed", SEED)
     rng = random.Random(SEED)
     outcomes = {"good": 0, "refused": 0}
-    for n in range(40):
+    for n in range(60):
         dbc, text = bytearray(DBC.encode()), bytearray(MAP.encode())
         target = (dbc, text)[n % 2]
         target[rng.randrange(len(target))] = rng.randrange(32, 127)
