@@ -16,6 +16,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
+from numpy import ndarray
 
 from edge.can._protection cimport BAD_CHECKSUM as SPOILED
 from edge.can._protection cimport Protection, ProtectionState, accept, check
@@ -29,8 +30,22 @@ cdef extern from *:
     typedef __int128 ayaz_int128;
     """
     ctypedef long long int128 "ayaz_int128"
+    const Py_ssize_t PY_SSIZE_T_MAX
+    void prefetch "__builtin_prefetch"(const void*) nogil
     uint64_t bswap64 "__builtin_bswap64"(uint64_t) nogil
     bint likely "__builtin_expect"(bint, long) nogil
+
+cdef extern from *:
+    """
+    /* The head of a NumPy array (PyArrayObject_fields, the same since NumPy 1.0). Asking for its buffer instead
+       costs more than decoding twenty frames: NumPy then spells out the format of a record array each time. */
+    typedef struct { PyObject_HEAD char *data; int nd; Py_ssize_t *dimensions; Py_ssize_t *strides; } ayaz_array;
+    """
+    ctypedef struct ArrayHead "ayaz_array":
+        char* data
+        int nd
+        Py_ssize_t* dimensions
+        Py_ssize_t* strides
 
 cdef packed struct Frame:
     int64_t time_us
@@ -52,7 +67,7 @@ cdef packed struct Target:
     int32_t window
     int32_t flags
     int32_t protection   # its place among the protections
-    int32_t shape        # how many signals a plain one has, else ODD_SHAPE
+    int32_t way          # how its frames get into the table of latest values
     int32_t pad
 
 cdef packed struct Signal:
@@ -168,11 +183,14 @@ cdef enum:
     DEFAULT_MODE = 3     # choices and scaling on: what cantools' decode_message does unasked
     LONGEST = 1792
     HASHES = 64
-    BLOCK = 512          # frames that are sorted together
-    PLAIN_SHAPES = 62    # a plain target's number of signals, up to one less
-    ODD_SHAPE = 62
-    SKIPPED_SHAPE = 63
-    SHAPES = 64
+    BLOCK = 4096         # frames that are looked at together: 330 kB, for a processor's second cache
+    AHEAD = 48           # frames from here the memory is asked for
+    FEW = 128            # frames of a block that is not worth a look for what is superseded, if it costs one
+
+cdef enum:  # ways into the table of latest values; edge/can/decoder.py has the same numbers
+    PLAIN_WAY            # the newest frame of a block is enough, and nothing of it is special
+    NEWEST_WAY           # the newest frame of each page, or since which all was good, is enough
+    EVERY_WAY            # a checksum, a counter, or several targets: every frame in its turn
 
 cdef extern from *:
     """
@@ -252,6 +270,16 @@ cdef inline double physical(uint64_t bits, const Signal* s, const Detail* d, int
         number = float16(bits)
     memcpy(raw, &number, 8)
     return number if s.kind & IDENTITY else number * s.scale + s.offset
+
+
+cdef inline bint side_by_side(frames) except -1:
+    """Whether the frames of an array of FRAME lie side by side in memory."""
+    if not isinstance(frames, ndarray) or (frames.dtype is not FRAME and frames.dtype != FRAME):
+        raise TypeError(f"frames must be an array of FRAME, not of {getattr(frames, 'dtype', type(frames))}")
+    cdef const ArrayHead* array = <const ArrayHead*> <void*> frames
+    if array.nd != 1:
+        raise TypeError(f"frames must be an array of one dimension, not of {array.nd}")
+    return array.dimensions[0] < 2 or array.strides[0] == sizeof(Frame)
 
 
 cdef class Buffer:
@@ -352,9 +380,13 @@ cdef class Kernel:
     cdef const Protection* protections
     cdef ProtectionState[::1] states_view
     cdef ProtectionState* states
-    cdef int64_t[::1] last_block_view
-    cdef int64_t* last_block  # of each target: the block in which a later frame of it was seen
+    cdef int64_t[::1] marks_view
+    cdef int64_t* marks      # of each target's groups: the block in which a later frame has filled them
     cdef int64_t block
+    cdef int deepest         # groups that a message can have
+    cdef Py_ssize_t table_bytes  # that a table of latest values must have to be filled without help
+    cdef bint fallbacks      # whether there are targets that cantools must decode
+    cdef Sink no_sink
     cdef int n_channels
     cdef int most           # signals that one frame can have
     cdef list names, choices, conversions
@@ -363,7 +395,6 @@ cdef class Kernel:
     cdef uint8_t padded[LONGEST]
     cdef int32_t block_targets[BLOCK]
     cdef int32_t block_order[BLOCK]
-    cdef uint8_t block_shapes[BLOCK]
 
     # Building
 
@@ -382,6 +413,9 @@ cdef class Kernel:
         for group in self.groups_view:
             chosen = self.names[group.first : group.first + group.count]
             self.templates.append(dict.fromkeys(chosen) if chosen else None)
+        self.deepest = deepest
+        self.table_bytes = PY_SSIZE_T_MAX
+        self.no_sink = Sink(0)
         self.found_view = np.zeros(deepest + 1, np.int32)
         self.found = &self.found_view[0]
         self.most = max(most, 1)
@@ -395,8 +429,13 @@ cdef class Kernel:
         """Where the targets are, and the state of each one's protection; again whenever they move."""
         self.targets_view, self.states_view = targets, states
         self.targets, self.states = &self.targets_view[0], &self.states_view[0]
-        self.last_block_view = np.zeros(len(targets), np.int64)
-        self.last_block = &self.last_block_view[0]
+        self.marks_view = np.zeros(len(targets) * self.deepest, np.int64)
+        self.marks = &self.marks_view[0]
+
+    def _needs(self, Py_ssize_t n_slots, bint fallbacks):
+        """A table of so many slots can be filled without help (negative: none can); some targets may need cantools."""
+        self.table_bytes = n_slots * <Py_ssize_t> sizeof(Record) if n_slots >= 0 else PY_SSIZE_T_MAX
+        self.fallbacks = fallbacks
 
     def _find(self, int channel, uint64_t frame_id, bint extended, int target):
         """The target of an identifier."""
@@ -548,9 +587,13 @@ cdef class Kernel:
                     page = self.pages[q.first + low]
             if page < 0:
                 return -1
-            n = self._groups(page, window, mode, bits, n)
-            if n < 0:
-                return -1
+            if self.groups[page].selectors or self.groups[page].refused:
+                n = self._groups(page, window, mode, bits, n)
+                if n < 0:
+                    return -1
+            else:  # what nearly every page is
+                self.found[n] = page
+                n += 1
         return n
 
     @cython.final
@@ -661,44 +704,51 @@ cdef class Kernel:
 
         Returns where it stopped, why, and the target that it has to do with: see the enumeration.
         """
-        cdef Py_buffer view
-        cdef Record* records = NULL
+        cdef const ArrayHead* array = <const ArrayHead*> <void*> frames
+        cdef Record* records = NULL if latest is None else <Record*> latest.view.buf
         cdef Py_ssize_t at = start
         cdef int target = -1, reason
-        if frames.dtype is not FRAME and frames.dtype != FRAME:
-            raise TypeError(f"frames must be an array of FRAME, not of {frames.dtype}")
-        if latest is not None:
-            records = <Record*> latest.view.buf
-        PyObject_GetBuffer(frames, &view, PyBUF_SIMPLE)
-        try:
-            if stop > view.len // <Py_ssize_t> sizeof(Frame):
-                raise IndexError("beyond the last frame")
-            with nogil:
-                reason = self._frames(
-                    <const Frame*> view.buf, &at, stop, records, <int64_t*> counts.view.buf,
-                    counts.view.len // 8 // max(self.n_channels, 1), sink, &target,
-                )
-        finally:
-            PyBuffer_Release(&view)
+        if not side_by_side(frames) or stop > array.dimensions[0]:
+            raise IndexError("beyond the last frame")
+        if sink is None:
+            sink = self.no_sink
+        with nogil:
+            reason = self._frames(
+                <const Frame*> array.data, &at, stop, records, <int64_t*> counts.view.buf,
+                counts.view.len // 8 // max(self.n_channels, 1), sink, &target,
+            )
         return at, reason, target
+
+    def _run_into(self, frames, Buffer latest not None, Buffer counts not None):
+        """Decode frames into the table of latest values, up to the first that needs help; where that is, or -1
+        where none does."""
+        cdef const ArrayHead* array = <const ArrayHead*> <void*> frames
+        cdef Sink sink = self.no_sink
+        cdef Py_ssize_t at = 0
+        cdef int target = -1
+        if latest.view.len < self.table_bytes or not side_by_side(frames):
+            return 0
+        with nogil:
+            self._frames(
+                <const Frame*> array.data, &at, array.dimensions[0], <Record*> latest.view.buf,
+                <int64_t*> counts.view.buf, counts.view.len // 8 // max(self.n_channels, 1), sink, &target,
+            )
+        return at if at < array.dimensions[0] else -1
 
     @cython.final
     cdef int _frames(
         self, const Frame* frames, Py_ssize_t* at, Py_ssize_t stop, Record* latest, int64_t* counts,
         Py_ssize_t columns, Sink sink, int* which,
     ) noexcept nogil:
-        """Block by block: first every frame's target, then the frames, sorted by what their targets are like.
+        """Block by block: first every frame's target, then what the frames say.
 
-        A block's frames may be decoded in any order that keeps those of one target in theirs, as long as
-        they go into the table of latest values. So plain ones are done by number of signals: the processor
-        then guesses right how often the loop over the signals runs, which is half of what a frame costs.
-        Rows of events stay in the order of the frames.
+        Rows of events come in the order of the frames. Into the table of latest values go only the frames
+        of a block that no later one supersedes (`_newest`); the others are checked and counted all the same.
         """
         cdef Py_ssize_t n, end
         cdef int64_t* count
         cdef const Frame* f
-        cdef int32_t places[SHAPES + 1]
-        cdef int i, shape, reason = DONE
+        cdef int i, target, verdict, left, reason = DONE
         while at[0] < stop and reason == DONE:
             end = min(stop, at[0] + BLOCK)
             if latest == NULL:
@@ -719,82 +769,121 @@ cdef class Kernel:
                     )] += 1
                 at[0] = end
                 continue
-            self._drop_superseded(frames + at[0], <int> (end - at[0]), counts, columns)
-            memset(places, 0, sizeof(places))
-            for i in range(<int> (end - at[0])):
-                places[self.block_shapes[i] + 1] += 1
-            for shape in range(SHAPES):
-                places[shape + 1] += places[shape]
-            for i in range(<int> (end - at[0])):
-                shape = self.block_shapes[i]
-                self.block_order[places[shape]] = i
-                places[shape] += 1
-            # places[shape] is now where each shape ends; the last two are the frames to skip and the odd ones
-            self._plain_frames(frames + at[0], places[PLAIN_SHAPES - 1], latest, counts, columns)
-            for i in range(places[PLAIN_SHAPES - 1], places[ODD_SHAPE]):
+            left = self._newest(frames + at[0], <int> (end - at[0]), latest, counts, columns)
+            for i in range(left - 1, -1, -1):  # they are listed from the last to the first
                 n = at[0] + self.block_order[i]
                 f = &frames[n]
-                count = counts + f.channel * columns
-                count[RECEIVED] += 1
-                count[self._apply(
-                    self.block_targets[self.block_order[i]], f.id, f.data, f.length, f.time_us, <int32_t> n,
-                    latest, sink,
-                )] += 1
+                target = self.block_targets[self.block_order[i]]
+                verdict = self._apply(
+                    target, f.id, f.data, f.length, f.time_us, <int32_t> n, latest, sink,
+                )
+                if self.targets[target].way >= (NEWEST_WAY if end - at[0] < FEW else EVERY_WAY):
+                    count = counts + f.channel * columns
+                    count[RECEIVED] += 1
+                    count[verdict] += 1
             at[0] = end
         return reason
 
     @cython.final
-    cdef void _drop_superseded(
-        self, const Frame* frames, int n, int64_t* counts, Py_ssize_t columns
+    cdef int _newest(
+        self, const Frame* frames, int n, Record* latest, int64_t* counts, Py_ssize_t columns
     ) noexcept nogil:
-        """Of a plain target's frames in the block only the last is unpacked: it overwrites what the others
-        would have written. They are checked and counted all the same."""
-        cdef const Frame* f
-        cdef int64_t* count
-        cdef int i, target
-        self.block += 1
-        for i in range(n - 1, -1, -1):
-            if self.block_shapes[i] >= ODD_SHAPE:
-                continue
-            f = &frames[i]
-            target = self.block_targets[i]
-            if f.length >= self.targets[target].length:
-                if self.last_block[target] == self.block:
-                    count = counts + f.channel * columns
-                    count[RECEIVED] += 1
-                    count[DECODED] += 1
-                    self.block_shapes[i] = SKIPPED_SHAPE
-                self.last_block[target] = self.block
+        """Of a block's frames, from the last to the first: those that the table of latest values needs.
 
-    @cython.final
-    cdef void _plain_frames(
-        self, const Frame* frames, int stop, Record* latest, int64_t* counts, Py_ssize_t columns
-    ) noexcept nogil:
-        """The first frames of the block's order: of 8 bytes, without anything that is not plain."""
+        What a frame writes, a later one of its target overwrites: all of it where nothing is special; each of
+        its pages where it is multiplexed; and where a value that is not good leaves the one before, what all was
+        good in. Plain frames are written at once; the others are listed in `block_order`, and their number is
+        returned. Every frame is checked and counted here but those that go EVERY_WAY.
+        """
         cdef const Frame* f
         cdef const Target* t
-        cdef int64_t* count
+        cdef int64_t* marks
+        cdef int64_t received = 0, decoded = 0
+        cdef Py_ssize_t channel = 0
         cdef uint64_t words[2]
-        cdef int i
-        for i in range(stop):
-            f = &frames[self.block_order[i]]
-            t = &self.targets[self.block_targets[self.block_order[i]]]
-            count = counts + f.channel * columns
-            count[RECEIVED] += 1
-            if f.length < t.length:
-                count[TOO_SHORT] += 1
+        cdef int i, target, left = 0, listed = NEWEST_WAY if n < FEW else EVERY_WAY
+        self.block += 1
+        for i in range(n - 1, -1, -1):
+            target = self.block_targets[i]
+            if target < 0:
                 continue
+            f = &frames[i]
+            t = &self.targets[target]
+            if t.way >= listed:
+                self.block_order[left] = i
+                left += 1
+                continue
+            if f.channel != channel:  # counted together, for each addition waits for the one before
+                counts[channel * columns + RECEIVED] += received
+                counts[channel * columns + DECODED] += decoded
+                channel, received, decoded = f.channel, 0, 0
+            received += 1
+            if f.length < t.length:
+                counts[channel * columns + TOO_SHORT] += 1
+                continue
+            marks = self.marks + <Py_ssize_t> target * self.deepest
+            if t.way == PLAIN_WAY:
+                decoded += 1
+                if marks[0] != self.block:
+                    marks[0] = self.block
+                    words[0] = load(f.data)
+                    words[1] = bswap64(words[0])
+                    update_row(self.signals + t.first, t.count, <const uint8_t*> words, f.time_us, latest + t.base)
+            elif self._needed(t, f.data, marks, counts + channel * columns):
+                self.block_order[left] = i
+                left += 1
+        counts[channel * columns + RECEIVED] += received
+        counts[channel * columns + DECODED] += decoded
+        return left
+
+    @cython.final
+    cdef bint _needed(
+        self, const Target* t, const uint8_t* data, int64_t* marks, int64_t* count
+    ) noexcept nogil:
+        """Whether a frame of NEWEST_WAY has something that no later one of the block has; it is counted."""
+        cdef const uint8_t* window
+        cdef int n = 1, i, group
+        cdef bint needed = False
+        if not t.flags & MUXED and marks[0] == self.block:
             count[DECODED] += 1
-            words[0] = load(f.data)
-            words[1] = bswap64(words[0])
-            update_row(self.signals + t.first, t.count, <const uint8_t*> words, f.time_us, latest + t.base)
+            return False
+        window = self._window(t.window, t.flags, data)
+        self.found[0] = t.group
+        if t.flags & MUXED:
+            n = -1 if self.groups[t.group].refused else self._groups(t.group, window, DEFAULT_MODE, 65536, 0)
+            if n < 0:
+                count[NOT_DECODABLE if self.groups[t.group].refused else BAD_MUX] += 1
+                return False
+        count[DECODED] += 1
+        for i in range(n):
+            group = self.found[i] - t.group
+            if marks[group] == self.block:
+                continue
+            needed = True
+            if not t.flags & ODD or self._all_good(&self.groups[self.found[i]], window):
+                marks[group] = self.block
+        return needed
+
+    @cython.final
+    cdef bint _all_good(self, const Group* g, const uint8_t* window) noexcept nogil:
+        cdef const Signal* s
+        cdef const Detail* d
+        cdef int64_t raw
+        cdef double value
+        cdef int i
+        for i in range(g.first, g.first + g.count):
+            s, d = &self.signals[i], &self.details[i]
+            value = physical(extract(window, s, d), s, d, &raw)
+            if self._state(s, d, raw, value) != GOOD:
+                return False
+        return True
 
     @cython.final
     cdef int _find_targets(
         self, const Frame* frames, Py_ssize_t start, Py_ssize_t* stop, int64_t* counts, Py_ssize_t columns,
         int* which,
     ) noexcept nogil:
-        """Each frame's target and shape in `block_targets` and `block_shapes`, up to where Python must help.
+        """Each frame's target in `block_targets`, up to where Python must help.
 
         Counts what has no target.
         """
@@ -804,9 +893,10 @@ cdef class Kernel:
         cdef int target, i
         for n in range(start, stop[0]):
             f = &frames[n]
+            prefetch(f + AHEAD)
+            prefetch(<const char*> (f + AHEAD) + 24)
             i = <int> (n - start)
             self.block_targets[i] = -1
-            self.block_shapes[i] = SKIPPED_SHAPE
             if f.channel >= self.n_channels:
                 continue
             count = counts + f.channel * columns
@@ -824,12 +914,11 @@ cdef class Kernel:
                 count[RECEIVED] += 1
                 count[UNKNOWN if target == -1 else TRANSPORT if target == -3 else TOO_MANY_SOURCES] += 1
                 continue
-            if self.targets[target].flags & FALLBACK:
+            if self.fallbacks and self.targets[target].flags & FALLBACK:
                 stop[0] = n
                 which[0] = target
                 return ASK_CANTOOLS
             self.block_targets[i] = target
-            self.block_shapes[i] = <uint8_t> self.targets[target].shape
         return DONE
 
     def _run_message(

@@ -47,14 +47,14 @@ MAX_CHAIN = 3  # targets that one frame can fill: its source's own, one asked fo
 MAX_SOURCES = 32  # that one J1939 message may have
 NO_SOURCE = 0xFE  # SAE J1939-81: the null address; in a database's identifier, any source
 _REFUSE_SOURCE = -4  # the kernel's word for a source beyond MAX_SOURCES
-ODD_SHAPE = 62  # the kernel's
+_PLAIN_WAY, _NEWEST_WAY, _EVERY_WAY = range(3)  # how frames get into the table of latest values
 _DONE, _ASK_CANTOOLS, _NEW_SOURCE, _FULL = range(4)  # why the kernel stops
 
 TARGET = np.dtype(
     [
         (n, "<i4")
         for n in ("message", "base", "also", "group", "first", "count", "length", "window", "flags", "protection",
-                  "shape", "pad")
+                  "way", "pad")
     ]
 )  # fmt: skip
 LATEST = np.dtype(
@@ -206,6 +206,8 @@ class Decoder(Kernel):
             self._register(known)
         self._tidy()
         self._listeners = {n: Listener(n) for n in np.flatnonzero(j1939).tolist()}
+        fallbacks = any(m.compiled.flags & FALLBACK for m in self._messages)
+        self._needs(-1 if self._listeners else len(self.slots), fallbacks)
 
     @classmethod
     def from_catalogue(cls, catalogue: Catalogue) -> Decoder:
@@ -239,9 +241,10 @@ class Decoder(Kernel):
 
     def update(self, frames: Frames, latest: LatestTable, counts: Counts) -> None:
         """Decode frames, in order, into the table of latest values."""
-        if len(self.slots) > len(latest.raw):
+        at = self._run_into(frames, latest.buffer, counts.buffer)
+        if at >= 0:
             latest.grow(len(self.slots))
-        self._drive(frames, counts, latest, None)
+            self._drive(frames, counts, latest, None, at)
 
     def events(self, frames: Frames, counts: Counts) -> Events:
         """Decode frames into rows, one for each signal."""
@@ -267,11 +270,12 @@ class Decoder(Kernel):
         result = signal.conversion.raw_to_scaled(number, choices)
         return result if isinstance(result, int | float) else str(result)
 
-    def _drive(self, frames: Frames, counts: Counts, latest: LatestTable | None, sink: Sink | None) -> None:
+    def _drive(
+        self, frames: Frames, counts: Counts, latest: LatestTable | None, sink: Sink | None, at: int = 0
+    ) -> None:
         """Run the kernel over the frames, and do what it can't: new sources, cantools, transport."""
         if not frames.flags.c_contiguous:
             frames = np.ascontiguousarray(frames)
-        at = 0
         for channel, found in self._listen(frames, counts) if self._listeners else ():
             at = self._drive_to(frames, at, found.frame + 1, counts, latest, sink)
             if isinstance(found, Claim):
@@ -443,9 +447,11 @@ class Decoder(Kernel):
         """The frames of the first of these targets fill the slots of all."""
         for target, following in zip(targets, [*targets[1:], -1], strict=True):
             row = self._targets[target]
-            plain = not row["flags"] and row["window"] == 8 and following < 0
             row["also"] = following
-            row["shape"] = row["count"] if plain and row["count"] < ODD_SHAPE else ODD_SHAPE
+            if row["flags"] & PROTECTED or following >= 0:
+                row["way"] = _EVERY_WAY
+            else:
+                row["way"] = _NEWEST_WAY if row["flags"] or row["window"] > 8 else _PLAIN_WAY
 
     def _register(self, known: _Message) -> None:
         """Let the kernel find a message by its identifier."""
