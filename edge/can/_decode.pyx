@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 from numpy import ndarray
 
+from edge.can._frame cimport ERROR, EXTENDED, REMOTE, Frame
 from edge.can._protection cimport BAD_CHECKSUM as SPOILED
 from edge.can._protection cimport Protection, ProtectionState, accept, check
 
@@ -37,24 +38,22 @@ cdef extern from *:
 
 cdef extern from *:
     """
-    /* The head of a NumPy array (PyArrayObject_fields, the same since NumPy 1.0). Asking for its buffer instead
-       costs more than decoding twenty frames: NumPy then spells out the format of a record array each time. */
-    typedef struct { PyObject_HEAD char *data; int nd; Py_ssize_t *dimensions; Py_ssize_t *strides; } ayaz_array;
+    /* The head of a NumPy array (PyArrayObject_fields, the same since NumPy 1.0). Asking for its buffer
+       instead costs more than decoding twenty frames: NumPy then spells out the format of a record
+       array each time. */
+    typedef struct {
+        PyObject_HEAD
+        char *data;
+        int nd;
+        Py_ssize_t *dimensions;
+        Py_ssize_t *strides;
+    } ayaz_array;
     """
     ctypedef struct ArrayHead "ayaz_array":
         char* data
         int nd
         Py_ssize_t* dimensions
         Py_ssize_t* strides
-
-cdef packed struct Frame:
-    int64_t time_us
-    uint32_t id
-    uint8_t channel
-    uint8_t flags
-    uint8_t length
-    uint8_t pad
-    uint8_t data[64]
 
 cdef packed struct Target:
     int32_t message      # its number in the lists of the decoder
@@ -119,11 +118,6 @@ cdef struct Record:      # of LATEST
     int64_t raw
     double value
     Stamp stamp
-
-cdef enum:  # flags of a frame
-    EXTENDED = 1
-    REMOTE = 2
-    ERROR = 4
 
 cdef enum:  # flags of a target
     FALLBACK = 1
@@ -433,7 +427,8 @@ cdef class Kernel:
         self.marks = &self.marks_view[0]
 
     def _needs(self, Py_ssize_t n_slots, bint fallbacks):
-        """A table of so many slots can be filled without help (negative: none can); some targets may need cantools."""
+        """A table of so many slots can be filled without help, negative: none can; `fallbacks`: some
+        targets need cantools."""
         self.table_bytes = n_slots * <Py_ssize_t> sizeof(Record) if n_slots >= 0 else PY_SSIZE_T_MAX
         self.fallbacks = fallbacks
 
@@ -720,8 +715,8 @@ cdef class Kernel:
         return at, reason, target
 
     def _run_into(self, frames, Buffer latest not None, Buffer counts not None):
-        """Decode frames into the table of latest values, up to the first that needs help; where that is, or -1
-        where none does."""
+        """Decode frames into the table of latest values, up to the first that needs help; where that is, or
+        -1 where none does."""
         cdef const ArrayHead* array = <const ArrayHead*> <void*> frames
         cdef Sink sink = self.no_sink
         cdef Py_ssize_t at = 0
@@ -790,10 +785,10 @@ cdef class Kernel:
     ) noexcept nogil:
         """Of a block's frames, from the last to the first: those that the table of latest values needs.
 
-        What a frame writes, a later one of its target overwrites: all of it where nothing is special; each of
-        its pages where it is multiplexed; and where a value that is not good leaves the one before, what all was
-        good in. Plain frames are written at once; the others are listed in `block_order`, and their number is
-        returned. Every frame is checked and counted here but those that go EVERY_WAY.
+        What a frame writes, a later one of its target overwrites: all of it where nothing is special; each
+        of its pages where it is multiplexed; and, since a value that is not good leaves the one before,
+        only if all of it was good. Plain frames are written at once; the others are listed in `block_order`,
+        and their number is returned. Every frame is checked and counted here but those that go EVERY_WAY.
         """
         cdef const Frame* f
         cdef const Target* t
@@ -828,7 +823,9 @@ cdef class Kernel:
                     marks[0] = self.block
                     words[0] = load(f.data)
                     words[1] = bswap64(words[0])
-                    update_row(self.signals + t.first, t.count, <const uint8_t*> words, f.time_us, latest + t.base)
+                    update_row(
+                        self.signals + t.first, t.count, <const uint8_t*> words, f.time_us, latest + t.base
+                    )
             elif self._needed(t, f.data, marks, counts + channel * columns):
                 self.block_order[left] = i
                 left += 1
