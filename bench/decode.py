@@ -39,6 +39,7 @@ from edge.signals.databases import load_database
 
 FRAMES = 1_000_000
 CHUNK = 64
+EVENT_FRAMES = 100_000
 SAMPLE = 20_000  # frames that cantools decodes
 MDF_FRAMES = 200_000
 ROUNDS = 7
@@ -90,11 +91,15 @@ def benchmarks() -> Iterator[Result]:
             peer = f"C of {version('cantools')}, gcc {gcc.stdout.strip()} -O2"
             yield Result("decode: 1M frames to latest values", ours / FRAMES * 1e9, "ns/frame", peer, theirs / ours,
                          1 / 1.2, 1)  # fmt: skip
-    whole_s, chunk_s, dict_s, cantools_s = _best([whole, in_chunks, one_by_one, cantools])
+    some = frames[:EVENT_FRAMES]
+    whole_s, chunk_s, dict_s, events_s, cantools_s = _best(
+        [whole, in_chunks, one_by_one, lambda: decoder.events(some, counts), cantools]
+    )
     rows = (
         ("1M frames to latest values", whole_s / FRAMES, 200, 250),
         ("chunks of 64 frames", chunk_s / sum(map(len, chunks)), 120, 150),
         ("one frame to a dictionary", dict_s / SAMPLE, 12, 15),
+        ("every frame unpacked, to rows of events", events_s / EVENT_FRAMES, None, None),
     )
     for name, ours, must, aim in rows:
         ratio = cantools_s / SAMPLE / ours

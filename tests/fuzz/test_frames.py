@@ -8,6 +8,7 @@ and the ledger must add up. Run it over the kernels with sanitizers: `scripts/sa
 import os
 from pathlib import Path
 
+import cantools
 import numpy as np
 import pytest
 
@@ -15,7 +16,6 @@ from edge.can.decoder import Counts, Decoder, LatestTable
 from edge.can.frames import ERROR, EXTENDED, FD, FRAME, REMOTE, Frames
 from edge.signals import validity
 from edge.signals.catalogue import load_catalogue
-from edge.signals.databases import load_database
 
 CAMPAIGN = os.environ.get("AYAZ_CAMPAIGN") == "1"
 SEED = int(os.environ.get("AYAZ_SEED", "1"))
@@ -86,7 +86,7 @@ def transfer(random: np.random.Generator, frames: Frames, channel: int) -> None:
 def decoders() -> dict[str, tuple[Decoder, Decoder, Decoder]]:
     """Three decoders of each kind: of the buses that we ship with their maps, and of every kind of signal."""
     catalogue = load_catalogue([(name, name) for name in ("bms", "inverter", "vehicle")])
-    database = load_database(Path(__file__).parent / "fuzz.dbc")
+    database = cantools.database.load_file(Path(__file__).parent / "fuzz.dbc")
     for message in database.messages:
         if message.is_extended_frame:
             message.protocol = "j1939"
@@ -103,7 +103,9 @@ def decoders() -> dict[str, tuple[Decoder, Decoder, Decoder]]:
 def ids_of(name: str) -> np.ndarray:
     folder = Path(__file__).parent.parent.parent / "dbc"
     paths = folder.glob("*.dbc") if name == "shipped" else [Path(__file__).parent / "fuzz.dbc"]
-    return np.array([m.frame_id for path in sorted(paths) for m in load_database(path).messages])
+    return np.array(
+        [m.frame_id for path in sorted(paths) for m in cantools.database.load_file(path).messages]
+    )
 
 
 @pytest.mark.parametrize("name", ["shipped", "every kind"])
