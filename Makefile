@@ -30,7 +30,7 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/dev.stamp
 	@scripts/system-packages
-	$(BIN)/pytest -m "not faults" $(PYTEST)
+	$(BIN)/pytest -m "not faults and not whole" $(PYTEST)
 
 test-faults: $(VENV)/dev.stamp
 	@scripts/system-packages
@@ -38,7 +38,7 @@ test-faults: $(VENV)/dev.stamp
 
 campaign: $(VENV)/dev.stamp
 	@scripts/system-packages
-	AYAZ_CAMPAIGN=1 $(BIN)/pytest -m "faults or campaign" $(PYTEST)
+	AYAZ_CAMPAIGN=1 $(BIN)/pytest -m "faults or campaign or whole" $(PYTEST)
 	scripts/sanitize $(BIN) -m campaign tests/fuzz
 
 check: $(VENV)/dev.stamp

@@ -202,9 +202,8 @@ class Check:
         states = np.where(np.isfinite(rows["value"]), GOOD, ERROR)
         if message.protocol == "j1939" and message.is_extended_frame:
             signals = [self.signals[decoder.slots[slot].signal] for slot in rows["slot"]]
-            states = np.array(
-                [j1939_state(s, r) for s, r in zip(signals, rows["raw"].tolist(), strict=True)], "i4"
-            )
+            ranges = [j1939_state(s, r) for s, r in zip(signals, rows["raw"].tolist(), strict=True)]
+            states = np.where(states == ERROR, ERROR, np.array(ranges, "i4"))  # a float that is no number
         for name, ours in zip(events._fields, events, strict=True):
             theirs = states if name == "state" else rows[name]
             if len(ours) != len(theirs) or not _equal(np.asarray(ours), np.asarray(theirs)):

@@ -12,20 +12,28 @@ from cantools.database import Database
 from edge.can.decoder import Counts, Decoder
 from edge.can.frames import FRAME
 from edge.errors import DecodeError
+from tests.conftest import ROOT
 from tests.edge.can.conformance import databases, parts_of, plain_raw, run_all
 
 SEED = 2
 
 
-@pytest.mark.faults  # the campaign is theirs; the slice below runs with every test
-def test_conformance_campaign(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if not os.environ.get("AYAZ_CAMPAIGN"):
-        pytest.skip("hours long: make campaign, or python tests/edge/can/conformance.py")
+@pytest.mark.whole
+def test_conformance_campaign(shared_data: Path) -> None:
     check(shared_data / "can", payloads=1000)
 
 
 def test_conformance_slice(shared_data: Path) -> None:
     check(shared_data / "can", payloads=2)
+
+
+@pytest.mark.parametrize("folder", ["dbc", "tests/data/databases", "tests/fuzz"])
+def test_conformance_of_what_lies_here(folder: str) -> None:
+    print("seed", SEED)
+    parts = [part for path in databases(ROOT / folder) for part in parts_of(path)]
+    results = list(run_all(parts, 20, SEED, ROOT, jobs=1))
+    assert not [line for result in results for line in result.different]
+    assert sum(r.decodes for r in results) > 10_000
 
 
 def check(folder: Path, payloads: int) -> None:

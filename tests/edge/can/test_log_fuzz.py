@@ -4,7 +4,6 @@ A slice in `make test`, all of it in `make campaign`. Time and memory are bounde
 """
 
 import gzip
-import os
 import random
 import resource
 import time
@@ -19,7 +18,6 @@ from edge.can.frames import ERROR, EXTENDED, FD, Frames
 from edge.can.logs.stream import Lines, Stream
 from tests.edge.can.log_files import SEED, message_of, messages, random_frames, read, text_log, write
 
-CAMPAIGN = os.environ.get("AYAZ_CAMPAIGN") == "1"
 TEXT = ("log", "asc", "trc", "csv", "gvret", "crtd", "busmaster", "microchip")
 KINDS = (*TEXT, "blf", "stored", "log.gz", "log.zst", "mf4")
 SECONDS = 20.0  # for one file; a whole one takes milliseconds, MF4's process a second
@@ -110,8 +108,7 @@ def test_damaged_anywhere(tmp_path: Path, kind: str) -> None:
     fuzz(tmp_path, kind, 4 if kind == "mf4" else 150, SEED)
 
 
-@pytest.mark.faults
-@pytest.mark.skipif(not CAMPAIGN, reason="the whole of it only in a campaign (AYAZ_CAMPAIGN=1)")
+@pytest.mark.whole
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_anywhere_campaign(tmp_path: Path, kind: str) -> None:
     for seed in range(10):
