@@ -103,7 +103,7 @@ cdef class TextRows:
 
     cdef int reserve(self, Py_ssize_t more) except -1:
         cdef char* grown
-        if self.used + more > self.room:
+        if self.buffer == NULL or self.used + more > self.room:
             self.room = 2 * (self.used + more) + 65536
             grown = <char*> PyMem_Realloc(self.buffer, self.room)
             if grown == NULL:
