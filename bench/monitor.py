@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from bench.measure import Result
-from bench.replay import CHANNELS, full_load
+from bench.replay import CHANNELS, SECONDS, bus_log, filler_for, write
 from edge.battery.model import load_cell
 from edge.can.frames import Frames
 from edge.can.logs import open_log
@@ -57,7 +59,8 @@ def benchmarks() -> Iterator[Result]:
     setup = Setup("bench", "bus", catalogue, load_cell("lfp_bus"))
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "full.log"
-        full_load(log)
+        own = bus_log(log, SECONDS)
+        write(log, np.concatenate([own, filler_for(own)]))
         alone = cpu_share(log, CoreAlone(setup), looking=False)
         bus = Bus.of_setup(setup, [ChannelInfo(name, BITRATE, BITRATE) for name in CHANNELS])
         watched = cpu_share(log, bus, looking=True)
