@@ -52,7 +52,7 @@ REAL_LOGS = (
 
 
 def benchmarks() -> Iterator[Result]:
-    """The table of issue 3, the decoder's rows, on the made workload; then real logs."""
+    """The decoder on the made workload, then on real logs."""
     database = make_database()
     signals = sum(len(m.signals) for m in database.messages)
     print(f"workload: {len(database.messages)} messages, {signals} signals, seed {SEED}", file=sys.stderr)
