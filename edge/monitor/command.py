@@ -78,6 +78,16 @@ def _switched(view: int, views: int, name: str) -> int | None:
     return None
 
 
+def _taken_first(state: BusState | FleetState, name: str, rows: int) -> bool | None:
+    """What a search that is being typed, or the help, does with a key; None where neither is there."""
+    if state.listing().editing:
+        return state.listing().key(name, rows)
+    if state.help:
+        state.help = False
+        return True
+    return None
+
+
 class BusDesk:
     """One bus, from its interfaces or a log."""
 
@@ -91,11 +101,9 @@ class BusDesk:
 
     def key(self, name: str, rows: int) -> bool:
         state = self.state
-        if state.listing().editing:
-            return state.listing().key(name, rows)
-        if state.help:
-            state.help = False
-            return True
+        taken = _taken_first(state, name, rows)
+        if taken is not None:
+            return taken
         view = _switched(state.view, len(VIEWS), name)
         if view is not None:
             state.view = view
@@ -135,11 +143,9 @@ class FleetDesk:
 
     def key(self, name: str, rows: int) -> bool:
         state = self.state
-        if state.listing().editing:
-            return state.listing().key(name, rows)
-        if state.help:
-            state.help = False
-            return True
+        taken = _taken_first(state, name, rows)
+        if taken is not None:
+            return taken
         view = _switched(state.view, 2, name)
         if name == "esc" and state.view and not state.bus.query:
             view = 0
