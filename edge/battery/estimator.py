@@ -72,6 +72,7 @@ _FILTER: dict[str, tuple[int, ...]] = {
     "_score": (),
     "_waited_s": (),
     "_surprise_s": (),
+    "_misfit": (),
 }
 _NO_ROWS = np.empty((0, 0))
 _NO_FLAGS = np.empty((0, 0), np.uint8)
@@ -183,6 +184,7 @@ class PackEstimator:
         self._score = np.zeros(n)  # ln of the weight
         self._waited_s = np.zeros(n)
         self._surprise_s = np.zeros(n)
+        self._misfit = np.ones(n)
 
     # What is known
 
@@ -441,6 +443,7 @@ class PackEstimator:
             self._cell,
             self._waited_s,
             self._surprise_s,
+            self._misfit,
             self._score,
         )
         if self._clock[0] == 0.0 and self._clock[1] == 0.0:
