@@ -71,6 +71,7 @@ cdef double SECANT_MIN = 0.01        # half width of the secant: the OCV table's
 cdef double SECANT_MAX = 0.5
 cdef double MISFIT_TAU_S = 3600.0    # over which the size of the model's errors is judged
 cdef double MISFIT_MAX = 100.0
+cdef double FLOOR = 1e-6             # of the sds of what dies away: numbers that near nothing cost time
 cdef double GATE = 3.0
 cdef double K_MIN = 0.2
 cdef double K_MAX = 5.0
@@ -335,7 +336,8 @@ cdef class Kernel:
         s.f[1], s.f[2] = exp(-dt / self.relaxation_tau), exp(-dt / self.model_tau)
         s.f[3], s.f[4] = exp(-dt / self.k_tau), 1.0
         s.f[5], s.f[6], s.f[7] = exp(-dt / OFFSET_TAU_S), exp(-dt / GAIN_TAU_S), exp(-dt / self.tau[self.slowest])
-        s.q[0] = s.q[4] = s.q[7] = 0.0
+        s.q[0] = s.q[4] = 0.0
+        s.q[7] = (1.0 - s.f[7] * s.f[7]) * (FLOOR * self.capacity) ** 2
         s.q[1], s.q[2] = 1.0 - s.f[1] * s.f[1], 1.0 - s.f[2] * s.f[2]
         s.q[3] = (1.0 - s.f[3] * s.f[3]) * self.k_sd * self.k_sd
         s.q[5] = (1.0 - s.f[5] * s.f[5]) * self.offset_c * self.offset_c
@@ -418,9 +420,10 @@ cdef class Kernel:
         p[N + 1] += s.q[1] * misfit
         p[2 * N + 2] += s.q[2] * misfit
         p[3 * N + 3] += s.q[3]
-        p[4 * N + 4] += (1.0 - c.turn * c.turn) * self.h_sd * self.h_sd
+        p[4 * N + 4] += (1.0 - c.turn * c.turn) * (self.h_sd * self.h_sd + FLOOR * FLOOR)
         p[5 * N + 5] += s.q[5]
         p[6 * N + 6] += s.q[6]
+        p[7 * N + 7] += s.q[7]
 
     cdef inline double _judge(self, double misfit, double dt, const double* x, const double* p) noexcept nogil:
         """The mean square of the model's errors as estimated: what the errors turn out to be is what they are.
@@ -508,9 +511,9 @@ cdef class Kernel:
         size = fabs(node[2] * c.phi[2]) + fabs(node[3] * c.phi[3]) + fabs(node[4] * c.phi[4])
         r += (FAST_REL * size) ** 2 + (node[2] * c.jump) ** 2 + (ohm * c.unknown_a) ** 2
         h[0] = slope  # how the resistances change with soc is no evidence of it: their tables are not that good
+        eta += node[4 + self.slowest] * x[7]
         h[1] = c.sd_w
         h[2] = sqrt(c.sd_e * c.sd_e + (self.axis_sd * slope) ** 2 + (SLOW_REL * eta) ** 2)
-        eta += node[4 + self.slowest] * x[7]
         h[3], h[4], h[5], h[6], h[7] = -eta, node[1], 0.0, 0.0, -x[3] * node[4 + self.slowest]
         nu = c.v - (node[0] + h[1] * x[1] + h[2] * x[2] - x[3] * eta + node[1] * x[4])
         var = r

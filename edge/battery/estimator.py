@@ -163,7 +163,7 @@ class PackEstimator:
         n = len(strings)
         self.model = model
         self.parallel = parallel
-        self._kernel = Kernel(model, _nodes(model))
+        self._kernel = Kernel(model, nodes_of(model))
         self._string = strings
         self._cells_of = [np.flatnonzero(strings == s) for s in range(int(strings.max()) + 1)]
         self._clock = np.zeros(2)  # seconds in the open window, and of windows since the last look at the guesses
@@ -641,7 +641,7 @@ class PackEstimator:
         return np.asarray(np.interp(self._temp_degc[self._cell[rows]], self.model.temp_degc, table))
 
 
-def _nodes(model: CellModel) -> FloatArray:
+def nodes_of(model: CellModel) -> FloatArray:
     """[T, S, 8] everything that the kernel looks up at one temperature and soc, side by side."""
     unused = np.zeros_like(model.r0_ohm)
     processes = [*model.relaxation_ohm, *[unused] * (PROCESSES - len(model.tau_s))]
