@@ -69,6 +69,7 @@ class Twin:
         w.seconds += dt
         w.charge_as += i * dt
         turn = math.exp(-m.hysteresis_rate * abs(i) * dt / 3600 / self.capacity_ah)
+        turn = turn if m.hysteresis_v.any() else 1.0
         w.turn, w.pull = turn * w.turn, turn * w.pull - (1 - turn) * np.sign(i)
         if 0.5 * m.voltage_min_v <= voltage <= 1.2 * m.voltage_max_v:
             w.samples.append((voltage, i, j, self.y.copy(), w.charge_as, known or opened))
@@ -81,7 +82,7 @@ class Twin:
         seconds = sum(dt for _, dt in w.zero)
         if seconds > 0:
             zero_c = sum(a * dt for a, dt in w.zero) / seconds / self.capacity_ah
-            self.kalman(-np.eye(N)[5], zero_c + self.x[5], 0.001**2)
+            self.kalman(-np.eye(N)[6], zero_c + self.x[6], 0.001**2)
         self.waited_s += w.seconds
         if w.samples:
             self.correct(w)
@@ -93,9 +94,9 @@ class Twin:
         moved = w.charge_as / 3600 / self.capacity_ah
         taus = [u.relaxation_tau_s, u.model_tau_s, u.resistance_tau_s, 36000.0, 1e6, m.tau_s[-1]]
         fw, fe, fk, fb, fg, fu = (math.exp(-dt / tau) for tau in taus)
-        f = np.diag([1, fw, fe, fk, w.turn, fb, fg, fu])
-        f[0, 5] = 0.0 if opened else -dt / 3600
-        f[0, 6] = -moved
+        f = np.diag([1, fw, fe, fk, w.turn, fu, fb, fg])
+        f[0, 6] = 0.0 if opened else -dt / 3600
+        f[0, 7] = -moved
         self.x = f @ x
         self.x[0] = min(max(self.x[0] - moved, 0.0), 1.0)
         self.x[3] = 1 + fk * (x[3] - 1)
@@ -108,9 +109,9 @@ class Twin:
             (1 - fe**2) * size,
             (1 - fk**2) * u.resistance_rel_sd**2,
             (1 - w.turn**2) * (u.hysteresis_sd**2 + 1e-12),
+            (1 - fu**2) * (1e-6 * m.capacity_ah) ** 2,
             (1 - fb**2) * u.current_offset_c**2,
             (1 - fg**2) * gain_sd**2,
-            (1 - fu**2) * (1e-6 * m.capacity_ah) ** 2,
         ]
         self.p = f @ self.p @ f.T + np.diag(q)
 
@@ -124,7 +125,7 @@ class Twin:
         soc = min(max(x[0] + (w.charge_as - charge) / 3600 / self.capacity_ah, 0.0), 1.0)
         r0, rct, gap, ocv = (self.at(t, soc) for t in (m.r0_ohm, m.rct_ohm, m.hysteresis_v, m.ocv_v))
         slow = np.array([self.at(t, soc) for t in m.relaxation_ohm])
-        eta = r0 * i * scale + rct * j + slow @ y + slow[-1] * x[7]
+        eta = r0 * i * scale + rct * j + slow @ y + slow[-1] * x[5]
         half = min(max(math.sqrt(3 * max(self.p[0, 0], 0.0)), 0.01), 0.5)
         low, high = min(max(soc - half, 0.0), 0.99), max(min(soc + half, 1.0), 0.01)
         slope = (self.at(m.ocv_v, high) - self.at(m.ocv_v, low)) / (high - low)
@@ -135,7 +136,7 @@ class Twin:
         r += ((r0 + rct + slow.sum()) * unknown) ** 2
         sd_w = self.one(m.relaxation_sd_v)
         sd_e = math.sqrt(self.one(m.model_sd_v) ** 2 + (u.axis_sd * slope) ** 2 + (0.03 * eta) ** 2)
-        h = np.array([slope, sd_w, sd_e, -eta, gap, 0, 0, -x[3] * slow[-1]])
+        h = np.array([slope, sd_w, sd_e, -eta, gap, -x[3] * slow[-1], 0, 0])
         nu = voltage - (ocv + sd_w * x[1] + sd_e * x[2] - x[3] * eta + gap * x[4])
         s = float(h @ self.p @ h) + r
         size = abs(nu) / math.sqrt(s)
@@ -166,7 +167,7 @@ class Twin:
 
 def random_cells(model: CellModel, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """States and covariances as a filter may have them."""
-    sd = np.array([0.1, 1.0, 1.0, 0.2, 0.5, 0.01, 0.02, 0.2 * model.capacity_ah])
+    sd = np.array([0.1, 1.0, 1.0, 0.2, 0.5, 0.2 * model.capacity_ah, 0.01, 0.02])
     x = rng.normal(0, 1, (n, N)) * sd
     x[:, 0], x[:, 3], x[:, 4] = rng.uniform(0, 1, n), rng.uniform(0.5, 2, n), rng.uniform(-1, 1, n)
     root = rng.normal(0, 1, (n, N, N)) * sd[:, None] / math.sqrt(N)
