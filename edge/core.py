@@ -20,6 +20,7 @@ from edge.battery.model import CellModel
 from edge.can.decoder import Counts, Decoder, LatestTable
 from edge.can.frames import Frames
 from edge.pack import Pack
+from edge.pack_memory import TRUSTED_CLOCKS
 from edge.signals.catalogue import Catalogue
 from edge.signals.validity import GOOD, NEVER
 from edge.telemetry.batch import BatchBuilder, Column, Item, Schema
@@ -40,6 +41,7 @@ class Setup:
     parallel: int = 1
     capacity_ah: float | None = None  # of one cell, where it differs from the model's
     initial_soc: float | None = None
+    series: int | None = None  # cells in series in a string
     batch_interval_s: float = 10.0
 
 
@@ -91,7 +93,7 @@ class Core:
         dt_us = now_us - self.now_us if self.now_us >= 0 else 0
         self.now_us = now_us
         self.watch.look(now_us, self.latest)
-        self.battery.step(dt_us / 1e6, self.latest)
+        self.battery.step(dt_us / 1e6, self.latest, self._wall_ms())
         self._add(*self.uplink.sample(now_us, self.latest))
         columns, values = self.battery.sample(now_us)
         if len(columns):
@@ -122,7 +124,12 @@ class Core:
                 can[channel][LEDGER_NAMES.get(what, what)] = count
             else:
                 lost[name] = count
-        return {"can": can, "lost": lost, "memory_refused": self.battery.memory_refused}
+        return {
+            "can": can,
+            "lost": lost,
+            "memory_refused": self.battery.memory_refused,
+            "battery": self.battery.counts(),
+        }
 
     def snapshot(self) -> dict[str, Any]:
         """The bus at this moment by VSS path, in the units of VSS, for the retained `state`."""
@@ -130,7 +137,11 @@ class Core:
 
     def dump(self) -> bytes:
         """The estimator's memory, for the next boot."""
-        return self.battery.dump()
+        return self.battery.dump(self._wall_ms())
+
+    def _wall_ms(self) -> int | None:
+        """Wall time of the last tick, where the clock can be trusted to say for how long we were off."""
+        return self.now_us // 1000 + self._wall_offset_ms if self._clock in TRUSTED_CLOCKS else None
 
     def _schema_item(self) -> Item:
         self.seq = 1
@@ -214,7 +225,7 @@ class _Sampler:
         return {
             s.path: _short(value[i])
             for i, s in enumerate(self.signals)
-            if self.validity[i] == GOOD and s.role not in ("cell_voltage", "cell_temp")
+            if self.validity[i] == GOOD and s.role not in ("cell_voltage", "cell_temp", "balancing")
         }
 
 
