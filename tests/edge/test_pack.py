@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +70,31 @@ def test_a_biased_sensor_counts_nothing_while_the_contactors_are_open(tmp_path: 
         bus = started(make_setup(tmp_path, parts), soc=0.5)
         bus.contactor = 0
         bus.current_bias_a = 4.0
-        bus.run(5)
-        before = bus.estimate()[0]
+        bus.run(30)
         bus.silent.update(range(512, 518))  # the cells show nothing: only the current counts
+        bus.run(10)
+        before = bus.estimate()[0]
         bus.run(1200)
         changes["contactors" in parts] = bus.estimate()[0] - before
     assert changes[False] < -0.003
     assert abs(changes[True]) < 0.0005
+
+
+def test_the_zero_of_every_sensor_is_learnt_while_its_contactors_are_open(tmp_path: Path) -> None:
+    """And kept when they close."""
+    parts = ["string_current", "cells", "temp", "contactors"]
+    bus = started(make_setup(tmp_path, parts, strings=2), strings=2)
+    estimator = pack_of(bus).estimator
+    assert estimator is not None
+    bus.current_bias_a = np.array([2.0, -1.0])
+    bus.contactor = 0
+    bus.run(600)
+    assert estimator.current_offset_a == pytest.approx([2, -1], abs=0.3)
+    learnt = estimator.current_offset_sd_a
+    assert (learnt < 0.3).all()
+    bus.contactor = 1
+    bus.run(120, DRIVE_W)
+    assert estimator.current_offset_a == pytest.approx([2, -1], abs=0.5)
 
 
 def test_current_through_open_contactors_is_counted_and_believed(
@@ -173,11 +192,11 @@ def test_few_voltages(tmp_path: Path, parts: list[str], series: int | None, kind
 def test_fewer_voltages_are_a_wider_band(tmp_path: Path) -> None:
     bands, model_sd = {}, {}
     for part in ("cells", "min", "pack_voltage"):
-        bus = started(make_setup(tmp_path, ["pack_current", "temp", part], series=24), soc=0.95)
-        bus.run(600, 2 * DRIVE_W)
+        setup = make_setup(tmp_path, ["pack_current", "temp", part], series=24)
+        bus = started(replace(setup, initial_soc=0.9), soc=0.9)
         bands[part] = bus.estimate()[1]
         model_sd[part] = pack_of(bus)._model().model_sd_v
-    assert bands["cells"] < bands["pack_voltage"]
+    assert bands["pack_voltage"] > 1.03 * bands["cells"]
     assert (model_sd["cells"] == bus.core.setup.cell.model_sd_v).all()
     assert (model_sd["min"] > np.hypot(model_sd["cells"], 0.005 - 1e-9)).all()
     assert (model_sd["pack_voltage"] > np.hypot(model_sd["cells"], 0.002 * 2)).all(), "a voltmeter's 0.2 %"
@@ -297,15 +316,16 @@ def test_the_state_survives_with_the_time_off(tmp_path: Path, still: Callable[[]
     setup = make_setup(tmp_path, WHOLE)
     bus, memory = dumped(setup, soc=0.95)
     soc, sd = bus.estimate()
+    print(soc, sd)
     still()
     bands = []
     for off_s in (10, 120, 1800, 90 * 86400):
         again = restart(setup, bus, memory, off_s)
         assert again.core.battery.memory_refused == 0
-        assert again.estimate()[0] == pytest.approx(soc, abs=0.02)
+        assert again.estimate()[0] == pytest.approx(soc, abs=0.05)
         bands.append(again.estimate()[1])
-    print(sd, bands)
-    assert bands[0] == pytest.approx(sd, rel=0.05)
+    print(bands)
+    assert bands[0] == pytest.approx(sd, rel=0.1)
     assert bands[0] < bands[1] < bands[2] < bands[3]
 
 
@@ -322,7 +342,7 @@ def test_nobody_knows_for_how_long(
     still()
     again = restart(setup, bus, memory, off_s, read)
     assert again.core.battery.memory_refused == 0
-    assert again.estimate()[0] == pytest.approx(soc, abs=0.02)
+    assert again.estimate()[0] == pytest.approx(0.9 * soc + 0.1 * 0.5, abs=0.01), "one in ten: anything"
     assert again.estimate()[1] > math.hypot(sd, 0.04)
 
 
@@ -334,7 +354,9 @@ def test_charged_unseen(tmp_path: Path, still: Callable[[], None]) -> None:
     bus.bms_soc += 0.3
     still()
     again = restart(setup, bus, memory, 4 * 3600)
-    assert again.estimate()[0] == pytest.approx(soc + 0.3, abs=0.02)
+    assert again.estimate()[0] == pytest.approx(0.9 * (soc + 0.3) + 0.1 * 0.5, abs=0.02), (
+        "one in ten: anything"
+    )
     assert again.estimate()[1] > math.hypot(sd, 0.14)
 
 
@@ -345,7 +367,7 @@ def test_not_charged_as_the_bms_says(tmp_path: Path, still: Callable[[], None]) 
     still()
     again = restart(setup, bus, memory, 4 * 3600)
     assert again.estimate()[0] == pytest.approx(soc, abs=0.01)
-    assert again.estimate()[1] < math.hypot(sd, 0.02)
+    assert again.estimate()[1] < math.hypot(sd, 0.04)
 
 
 def test_memory_before_the_first_cell_is_the_old_one(tmp_path: Path) -> None:
