@@ -235,8 +235,8 @@ class Pack:
 
     def _look_at_serial(self, latest: LatestTable, wall_ms: int | None) -> None:
         """A serial number other than the last one heard, in this boot or the one before, is another pack."""
-        serial = self.inputs.serial.raw(latest)
-        if not serial:
+        serial = self.inputs.serial.raw(latest) if len(self.inputs.serial) else None
+        if serial is None:
             return
         before, self._serial = self._serial, serial
         if before and before != serial:
