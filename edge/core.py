@@ -23,6 +23,7 @@ from edge.events.book import Change
 from edge.events.limits import Limits
 from edge.oversight import Oversight
 from edge.pack import Pack
+from edge.pack_memory import TRUSTED_CLOCKS
 from edge.signals.catalogue import Catalogue
 from edge.signals.validity import GOOD, NEVER
 from edge.telemetry.batch import VERSION, BatchBuilder, Column, EventPayload, Item, Schema
@@ -43,6 +44,7 @@ class Setup:
     parallel: int = 1
     capacity_ah: float | None = None  # of one cell, where it differs from the model's
     initial_soc: float | None = None
+    series: int | None = None  # cells in series in a string
     batch_interval_s: float = 10.0
     limits: Limits = field(default_factory=Limits)
 
@@ -63,7 +65,7 @@ class Core:
         self.latest = LatestTable(len(self.decoder.slots))  # the maps may have asked for slots of their own
         self.battery = Pack(setup, self.watch, restored)
         self.uplink = _Sampler(self.decoder, self.watch, catalogue)
-        self.oversight = Oversight(self.battery, self.watch, self.decoder, setup.limits)
+        self.oversight = Oversight(self.battery, self.watch, setup.limits)
         self.schema = Schema((*self.uplink.columns, *self.battery.columns, *self.oversight.columns))
         self.builder = BatchBuilder(setup.operator, setup.bus, boot, self.schema)
         self.seq = 0
@@ -97,7 +99,7 @@ class Core:
         dt_us = now_us - self.now_us if self.now_us >= 0 else 0
         self.now_us = now_us
         self.watch.look(now_us, self.latest)
-        self.battery.step(dt_us / 1e6, self.latest)
+        self.battery.step(dt_us / 1e6, self.latest, self._wall_ms())
         self._add(*self.uplink.sample(now_us, self.latest))
         items += [self._event_item(change) for change in self.oversight.look(now_us, self.latest)]
         columns, values = self.battery.sample(now_us)
@@ -138,6 +140,7 @@ class Core:
             "lost": lost,
             "memory_refused": self.battery.memory_refused,
             "events_held_back": self.oversight.held_back,
+            "battery": self.battery.counts(),
         }
 
     def snapshot(self) -> dict[str, Any]:
@@ -159,7 +162,11 @@ class Core:
 
     def dump(self) -> bytes:
         """The estimator's memory, for the next boot."""
-        return self.battery.dump()
+        return self.battery.dump(self._wall_ms())
+
+    def _wall_ms(self) -> int | None:
+        """Wall time of the last tick, where the clock can be trusted to say for how long we were off."""
+        return self.now_us // 1000 + self._wall_offset_ms if self._clock in TRUSTED_CLOCKS else None
 
     def _schema_item(self) -> Item:
         self.seq = 1
@@ -269,7 +276,7 @@ class _Sampler:
         return {
             s.path: _short(value[i])
             for i, s in enumerate(self.signals)
-            if self.validity[i] == GOOD and s.role not in ("cell_voltage", "cell_temp")
+            if self.validity[i] == GOOD and s.role not in ("cell_voltage", "cell_temp", "balancing")
         }
 
 

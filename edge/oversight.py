@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge.battery.second_opinion import Opinion, SecondOpinion
-from edge.can.decoder import Decoder, LatestTable
+from edge.can.decoder import LatestTable
 from edge.events.battery_changed import BatteryChanged
 from edge.events.bms_soc_off import BmsSocOff
 from edge.events.book import Change
@@ -21,6 +21,7 @@ from edge.events.insulation_falls import InsulationFalls
 from edge.events.limits import Limits
 from edge.events.temperature_rises import LOOK_S, TemperatureRises
 from edge.pack import PACK, Pack
+from edge.pack_inputs import rows_by_role
 from edge.signals.vss import conversion
 from edge.telemetry.batch import Column
 from edge.watch import NOTHING, FloatArray, Inputs, IntArray, Watch
@@ -40,21 +41,23 @@ INSULATION = f"{PACK}.Bms.InsulationResistance"
 class Oversight:
     """Of one bus. `opinion` is the newest, None until the estimator has begun."""
 
-    def __init__(self, pack: Pack, watch: Watch, decoder: Decoder, limits: Limits) -> None:
+    def __init__(self, pack: Pack, watch: Watch, limits: Limits) -> None:
         self._pack = pack
-        roles = {
-            role: [n for n, s in enumerate(watch.signals) if s.role == role]
-            for role in ("insulation", "pack_voltage")
-        }
-        self._insulation = Inputs(watch, roles["insulation"])
+        rows = rows_by_role(watch.signals)
+        self._insulation = Inputs(watch, rows.get("insulation", []))
         self._to_ohm = [conversion(s.unit, "Ohm") or math.nan for s in self._insulation.signals]
-        self._voltage = Inputs(watch, roles["pack_voltage"])
-        self._second = _second_opinion(pack, watch, decoder, limits)
+        self._voltage = Inputs(
+            watch, [n for n in rows.get("pack_voltage", []) if watch.signals[n].string is None]
+        )
+        self._temps = Inputs(watch, rows.get("cell_temp", []))
+        self._limits = limits
+        self._generation = 0
+        self._second = self._second_opinion()
         self.opinion: Opinion | None = None
-        self._cells = CellDeviates([s.path.rsplit(".", 1)[0] for s in pack.cells.signals])
+        self._cells = CellDeviates([s.path.rsplit(".", 1)[0] for s in pack.inputs.signals])
         self._bms = BmsSocOff(f"{SOC}.Displayed", limits)
         self._changed = BatteryChanged(PACK)
-        self._heat = TemperatureRises([s.path for s in pack.temps.signals], limits)
+        self._heat = TemperatureRises([s.path for s in self._temps.signals], limits)
         self._leaks = InsulationFalls(INSULATION, limits)
         self._next_look_us = self._next_opinion_us = 0
         self._due = False
@@ -75,9 +78,10 @@ class Oversight:
         if now_us < self._next_look_us:
             return []
         self._next_look_us = (now_us // LOOK_US + 1) * LOOK_US
-        found = self._changed.look(now_us, self._pack.memory_refused)
-        if len(self._pack.temps):
-            found += self._heat.look(now_us, self._pack.temps.values(latest))
+        refused = "its memory is of another one, or damaged" if self._pack.memory_refused else ""
+        found = self._changed.look(now_us, self._pack.swapped or refused)
+        if len(self._temps):
+            found += self._heat.look(now_us, self._temps.values(latest))
         if len(self._insulation) and len(self._voltage):
             ohm = float(self._insulation.values(latest)[0]) * self._to_ohm[0]
             found += self._leaks.look(now_us, ohm, float(self._voltage.values(latest)[0]))
@@ -87,18 +91,41 @@ class Oversight:
         return found
 
     def _ask(self, now_us: int, latest: LatestTable) -> list[Change]:
-        estimator, shown = self._pack.estimator, self._pack.bms_soc
+        estimator, shown, pack = self._pack.estimator, self._pack.inputs.bms_soc, self._pack.state()
         assert estimator is not None
-        pack = estimator.pack()
+        assert pack is not None
+        if self._generation != self._pack.generation:  # another battery, or more of it
+            self._generation = self._pack.generation
+            self._second = self._second_opinion()
         percent = float(shown.values(latest)[0]) if len(shown) else math.nan
+        here = ~self._pack.missing
+
+        def placed(values: FloatArray) -> FloatArray:
+            """Of the estimator's cells as of all that the maps name; NaN where nobody sends them."""
+            result = np.full(len(here), np.nan)
+            result[here] = values
+            return result
+
         self.opinion = o = self._second.look(
-            now_us / 1e6, estimator.soc, estimator.soc_sd, pack.soc, pack.soc_sd, percent / 100
+            now_us / 1e6,
+            placed(estimator.soc),
+            placed(estimator.soc_sd),
+            pack.soc,
+            pack.soc_sd,
+            percent / 100,
         )
         self._due = True
         found = self._bms.look(now_us, o.difference, o.difference_sd)
         return found + self._cells.look(
             now_us, o.stands_out, o.soc_deviation, o.soc_score, o.resistance_deviation, o.resistance_score
         )  # fmt: skip
+
+    def _second_opinion(self) -> SecondOpinion:
+        shown, limits = self._pack.inputs.bms_soc, self._limits
+        window = shown.signals[0].window if len(shown) else None
+        step = float(shown.quantum[0]) / 100 if len(shown) else 0.0
+        strings = self._pack.layout.string_of_cell
+        return SecondOpinion(strings, window, step, limits.cell_soc, limits.cell_resistance)
 
     def sample(self) -> tuple[IntArray, IntArray]:
         """Columns (from 0) and quantised values of an opinion that has not been sampled; what is unknown is left out."""
@@ -128,11 +155,3 @@ class Oversight:
 
 def _worst(spread: FloatArray) -> float:
     return float(np.fmax.reduce(spread, initial=math.nan))
-
-
-def _second_opinion(pack: Pack, watch: Watch, decoder: Decoder, limits: Limits) -> SecondOpinion:
-    window, step = None, 0.0
-    for signal, slot in zip(watch.signals, watch.slots.tolist(), strict=True):
-        if signal.role == "bms_soc":
-            window, step = signal.window, abs(decoder.slots[slot].scale * signal.factor) / 100
-    return SecondOpinion(pack.string_of_cell, window, step, limits.cell_soc, limits.cell_resistance)

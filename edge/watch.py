@@ -16,6 +16,7 @@ from edge.signals.catalogue import Catalogue
 from edge.signals.validity import GOOD, NEVER, STALE, SUSPECT
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 NOTHING = np.empty(0, np.int64)
 LONG_AGO_US = -(1 << 60)
@@ -34,6 +35,10 @@ class Watch:
             decoder.slot(s.channel, s.message, s.signal, address=s.address, name=s.name) for s in self.signals
         ]
         self.slots = np.array(slots, dtype=np.int64)
+        known = [decoder.slots[n] for n in slots]
+        self.quantum = np.array(  # in the path's unit; of a float 0
+            [0.0 if k.is_float else abs(k.scale * s.factor) for k, s in zip(known, self.signals, strict=True)]
+        )
         timeouts = {(m.channel, m.message): m.timeout_ms for m in catalogue.messages}
         self._timeout_us = np.array(
             [timeouts[s.channel, s.message] * 1000 for s in self.signals], dtype=np.int64
@@ -70,6 +75,7 @@ class Inputs:
     def __init__(self, watch: Watch, rows: Sequence[int]) -> None:
         self._watch = watch
         self._rows = np.array(rows, dtype=np.int64)
+        self.quantum = watch.quantum[self._rows]
         self._slots = watch.slots[self._rows]
         self.signals = [watch.signals[n] for n in rows]
         self._factor = np.array([s.factor for s in self.signals])
@@ -78,14 +84,21 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.signals)
 
-    def heard(self) -> bool:
-        """Whether every one has been, whatever it said."""
-        return bool((self._watch.validity[self._rows] != NEVER).all())
+    def heard(self) -> BoolArray:
+        """[n] whether it has been, whatever it said."""
+        return np.asarray(self._watch.validity[self._rows] != NEVER)
 
     def values(self, latest: LatestTable) -> FloatArray:
         """[n] the newest."""
         good = self._watch.validity[self._rows] == GOOD
         return np.where(good, latest.value[self._slots] * self._factor, np.nan)
+
+    def raw(self, latest: LatestTable) -> list[int] | None:
+        """The newest as the frames had them; None where one is not good."""
+        if not (self._watch.validity[self._rows] == GOOD).all():
+            return None
+        raw: list[int] = latest.raw[self._slots].tolist()
+        return raw
 
     def fresh_values(self, latest: LatestTable) -> FloatArray:
         """[n] the newest, each only once: NaN where no frame has come since the last call."""

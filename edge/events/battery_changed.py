@@ -1,4 +1,4 @@
-"""The battery was changed: the memory of the boot before is of another one, so everything learnt begins anew."""
+"""The battery was changed, or what was remembered of it can't be gone on with: everything learnt begins anew."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import numpy as np
 from edge.events.book import Book, Change, Rule, changes
 
 RULE = Rule("battery_changed", ("warning",), open_s=(0.0,), close_s=0.0, reopen_s=0.0)
-TEXT = "What was remembered of the battery is of another one: was it swapped? The estimate begins anew"
 
 
 class BatteryChanged:
@@ -17,8 +16,9 @@ class BatteryChanged:
         self._thing = thing
         self.book = Book(RULE, 1)
 
-    def look(self, now_us: int, refused: int) -> list[Change]:
-        """How often a memory was refused in this boot."""
-        level = np.array([min(refused, 1)])
+    def look(self, now_us: int, why: str) -> list[Change]:
+        """Why it is taken for another one; "" where it is not."""
+        level = np.array([int(bool(why))])
         turns = self.book.look(now_us, level, level, level.astype(float))
-        return changes(RULE, turns, [self._thing], [(TEXT, {})] * len(turns))
+        text = f"The battery is taken for another one: {why}. The estimate begins anew"
+        return changes(RULE, turns, [self._thing], [(text, {"reason": why})] * len(turns))

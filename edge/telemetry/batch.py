@@ -132,6 +132,7 @@ class Ledger(msgspec.Struct, frozen=True):
     lost: dict[str, Count] = {}
     memory_refused: Count = 0
     events_held_back: Count = 0
+    battery: dict[str, Count] = {}
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -91,5 +91,8 @@ def test_the_bms_is_off_only_where_that_is_certain() -> None:
 
 def test_a_changed_battery_is_told_once() -> None:
     detector = BatteryChanged("pack")
-    told = [c for k in range(100) for c in detector.look(k * S, int(k > 3))]
+    told = [
+        c for k in range(100) for c in detector.look(k * S, "its serial number is another" if k > 3 else "")
+    ]
     assert [(c.what, c.opened) for c in told] == [("battery_changed", True)]
+    assert "serial number" in told[0].text
