@@ -15,7 +15,7 @@ from edge.battery.estimator import PackEstimator, PackState
 from edge.battery.model import CellModel
 from edge.can.decoder import LatestTable
 from edge.errors import CellModelError
-from edge.pack_inputs import PackInputs, Sample, find_layout
+from edge.pack_inputs import PackInputs, Sample, find_layout, unseen_pack
 from edge.pack_memory import (
     REST_C,
     REST_S,
@@ -43,6 +43,7 @@ GIVEN_SOC_SD = 0.05  # of the configuration's initial soc
 BMS_SOC_SD = (
     0.10  # how far we trust a BMS's own figure as a first guess: 1 sd of the 5 to 15 % seen on the road
 )
+HOUR_S = 3600.0
 TRUST_KEPT = 0.9  # a pattern replaces one that told not much more
 WAIT_S = 60.0  # for cells that the map names and nobody sends
 
@@ -212,18 +213,14 @@ class Pack:
             self._refuse()  # the fresh estimator goes on, counted
             return
         off = time_off(memory, wall_ms, shown)
-        if off.moved:
-            self._move(estimator, off.moved)
+        if off.moved:  # what the BMS counted while we were off is a current that nobody but it has seen
+            self._count(estimator, off.moved)
         estimator.widen(off.soc_sd)
 
-    def _move(self, estimator: PackEstimator, soc: float) -> None:
-        """What the BMS counted while we were off, as a current that nobody saw but it."""
-        hours = 3600.0
-        per_string = np.full(
-            len(self.layout.strings), -soc * estimator.capacity_ah.mean() * estimator.parallel
-        )
+    def _count(self, estimator: PackEstimator, soc: float) -> None:
         unknown = np.full(len(self._present), np.nan)
-        estimator.step(hours, per_string, unknown, unknown)
+        current_a = -soc * float(estimator.capacity_ah.mean()) * estimator.parallel
+        estimator.step(HOUR_S, np.full(len(self.layout.strings), current_a), unknown, unknown)
 
     def _refuse(self) -> None:
         self.memory_refused = 1
@@ -271,37 +268,12 @@ class Pack:
         """The pack by its weakest cells, also by those that nobody sees; None before the first step."""
         if self.estimator is None:
             return None
-        unseen = any(self.layout.below + self.layout.above)
-        pack = self._unseen(self.estimator) if unseen else self.estimator.pack()
+        if any(self.layout.below + self.layout.above):
+            e = self.estimator
+            pack = unseen_pack(self.layout, e.soc, e.soc_sd, e.capacity_ah * e.parallel)
+        else:
+            pack = self.estimator.pack()
         return replace(pack, weakest=int(self._present[pack.weakest]))
-
-    def _unseen(self, estimator: PackEstimator) -> PackState:
-        """As `PackEstimator.pack`, with cells that nobody sees below and above those that are shown."""
-        soc, sd = estimator.soc, estimator.soc_sd
-        far, far_sd = self.layout.spread()
-        capacity = estimator.capacity_ah * estimator.parallel
-        left, room, doubt, weakest = [], [], [], []
-        for string in range(len(self.layout.strings)):
-            cells = np.flatnonzero(np.array(self.layout.string_of_cell)[self._present] == string)
-            low, high = cells[int(np.argmin(soc[cells]))], cells[int(np.argmax(soc[cells]))]
-            below, above = self.layout.below[string], self.layout.above[string]
-            rest, gap = max(soc[low] - below * far, 0.0), max(1 - soc[high] - above * far, 0.0)
-            if rest + gap <= 0:
-                rest, gap = soc[low], 1 - soc[low]
-            share = rest / (rest + gap)
-            unseen = far_sd * math.hypot((1 - share) * below, share * above)
-            left.append(rest * capacity[low])
-            room.append(gap * capacity[high])
-            doubt.append(math.hypot(max(sd[low], sd[high]), unseen) * capacity[low])
-            weakest.append(int(low))
-        rests, whole = np.array(left), np.array(left) + np.array(room)
-        string_soc = rests / whole
-        return PackState(
-            soc=float(rests.sum() / whole.sum()),
-            soc_sd=float(sum(doubt) / whole.sum()),
-            weakest=weakest[int(np.argmin(string_soc))],
-            string_soc=string_soc,
-        )
 
     def cell_soc(self) -> FloatArray:
         """[cells that the maps name] state of charge; NaN of those that nobody sends."""

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edge.battery.estimator import PackState
 from edge.can.decoder import LatestTable
 from edge.errors import ConfigError
 from edge.signals.catalogue import Signal
@@ -32,7 +33,7 @@ EXTREME_SD_V = (
 )
 PACK_VOLTAGE_REL_SD = 0.002  # what a pack's voltmeter is good for; it also sees cables and fuses
 SPREAD_SD = 0.02  # of cells nobody sees, the sd of their soc lies between 0 and this, anywhere
-EXTREME_OF_SD = 0.4  # sd of the largest of 50 to 400 normal numbers, in units of theirs
+EXTREME_OF_SD = 0.45  # sd of the largest of 24 (0.5) to 400 (0.39) normal numbers, in units of theirs
 SERIES = 100  # cells in series where nobody says: it moves the extreme by 0.2 of the sd between 50 and 200
 
 _SHOWN = ("mean", "min", "max")
@@ -72,15 +73,53 @@ class Layout:
     series: int = SERIES
     parallel: int = 1
 
-    def spread(self) -> tuple[float, float]:
-        """How far from the mean the emptiest and the fullest of the unseen cells lie, and the sd of that, in soc.
+    def spread(self) -> tuple[float, float, float]:
+        """How far from the mean the emptiest and the fullest of the unseen cells lie, in soc; the sd of that, which
+        both share; and the sd that each has of its own.
 
         Of n normal numbers the largest lies at the normal quantile of (n - 3/8)/(n + 1/4) (G. Blom, Statistical
         Estimates and Transformed Beta-Variables, 1958); their sd is anything from 0 to SPREAD_SD.
         """
         of_sd = NormalDist().inv_cdf((self.series - 0.375) / (self.series + 0.25))
-        mean, sd = SPREAD_SD / 2, SPREAD_SD / math.sqrt(12)
-        return of_sd * mean, math.hypot(of_sd * sd, EXTREME_OF_SD * mean)
+        return (
+            of_sd * SPREAD_SD / 2,
+            of_sd * SPREAD_SD / math.sqrt(12),
+            EXTREME_OF_SD * SPREAD_SD / math.sqrt(3),
+        )
+
+
+def unseen_pack(layout: Layout, soc: FloatArray, soc_sd: FloatArray, capacity_ah: FloatArray) -> PackState:
+    """The pack by its weakest cells, as `PackEstimator.pack`, where those lie below and above what is shown.
+
+    With the left of the emptiest cell l = (lowest shown) - below * spread and the room of the fullest r, soc is
+    l / (l + r); a doubt e about the spread moves it by ((1 - soc) * below - soc * above) * e.
+
+    Parameters
+    ----------
+    soc, soc_sd, capacity_ah : [n] of the estimator's cells
+    """
+    far, far_sd, own_sd = layout.spread()
+    places = np.array(layout.string_of_cell)
+    left, room, doubt, weakest = [], [], [], []
+    for string, (below, above) in enumerate(zip(layout.below, layout.above, strict=True)):
+        cells = np.flatnonzero(places == string)
+        low, high = cells[int(np.argmin(soc[cells]))], cells[int(np.argmax(soc[cells]))]
+        rest, gap = max(soc[low] - below * far, 0.0), max(1 - soc[high] - above * far, 0.0)
+        share = rest / (rest + gap)
+        unseen = far_sd * ((1 - share) * below - share * above)
+        own = own_sd * math.hypot((1 - share) * math.sqrt(below), share * math.sqrt(above))
+        left.append(rest * capacity_ah[low])
+        room.append(gap * capacity_ah[high])
+        doubt.append(math.hypot(max(soc_sd[low], soc_sd[high]), unseen, own) * capacity_ah[low])
+        weakest.append(int(low))
+    rests, whole = np.array(left), np.array(left) + np.array(room)
+    string_soc = rests / whole
+    return PackState(
+        soc=float(rests.sum() / whole.sum()),
+        soc_sd=float(sum(doubt) / whole.sum()),
+        weakest=weakest[int(np.argmin(string_soc))],
+        string_soc=string_soc,
+    )
 
 
 def rows_by_role(signals: Sequence[Signal]) -> dict[str, list[int]]:
@@ -242,7 +281,7 @@ class PackInputs:
 
     def voltages_now(self, latest: LatestTable) -> FloatArray:
         """[n] the newest, also those that have been used."""
-        return self.voltages.values(latest) / self._divide_by
+        return np.asarray(self.voltages.values(latest) / self._divide_by)
 
     def soc_shown(self, latest: LatestTable) -> float:
         """The BMS's soc within the cells' range; NaN where it shows none."""
