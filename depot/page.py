@@ -207,9 +207,7 @@ class _Card:
             with self.events:
                 for severity, (shade, icon) in SEVERITIES.items():
                     if n := open_events.get(severity):
-                        ui.chip(f"{n} {severity}", icon=icon).props(
-                            f'dense text-color=white style="background:{shade}"'
-                        )
+                        ui.chip(f"{n} {severity}", icon=icon, color=shade, text_color="white").props("dense")
 
 
 def fleet_page(store: Store) -> None:
@@ -266,7 +264,13 @@ def chart(title: str, unit: str, series: list[dict[str, Any]], legend: bool = Tr
     return {
         "animation": False,
         "title": {"text": title, "left": 8, "top": 4, "textStyle": {"fontSize": 14, "color": "#94a3b8"}},
-        "legend": {"show": legend, "bottom": 4, "textStyle": {"color": "#94a3b8"}},
+        "legend": {
+            "show": legend,
+            "bottom": 4,
+            "itemWidth": 16,
+            "itemGap": 8,
+            "textStyle": {"color": "#94a3b8"},
+        },
         "tooltip": {"trigger": "axis"},
         "grid": {"left": 56, "right": 20, "top": 52, "bottom": 58 if legend else 32},
         "xAxis": {"type": "time", "axisLabel": {"color": "#94a3b8", "hideOverlap": True}},
@@ -352,9 +356,9 @@ class _BusPlots:
             line("95 % band", thinned(t, high - low), "#2563eb", areaStyle={"color": "rgba(37,99,235,.22)"}, **band),
             line("Ayaz", thinned(t, soc), "#2563eb"),
             line("BMS shows", thinned(*self._series(BMS_SOC)), "#94a3b8", lineStyle={"type": "dotted"}, step="end"),
-            line("BMS, of the cells", thinned(t_off, held(t_off, t, soc) + off if len(t) else off), "#ea580c", lineStyle={"type": "dashed"}),
+            line("BMS, cells", thinned(t_off, held(t_off, t, soc) + off if len(t) else off), "#ea580c", lineStyle={"type": "dashed"}),
         ])  # fmt: skip
-        options["legend"]["data"] = ["Ayaz", "95 % band", "BMS, of the cells", "BMS shows"]
+        options["legend"]["data"] = ["Ayaz", "95 % band", "BMS, cells", "BMS shows"]
         return options
 
     def _power(self) -> dict[str, Any]:
@@ -449,13 +453,12 @@ def bus_page(store: Store, operator: str, bus: str) -> None:
         return
     with ui.row().classes("w-full items-stretch gap-4 ayaz-alone"):
         card = _Card(known[operator, bus])
+    events = _Events(store, operator, bus)
     second = ui.label().classes("text-base opacity-80").props('data-opinion="1"')
-    plots: _BusPlots
     with ui.row().classes("items-center gap-2"):
         ui.label("Show the last").classes("opacity-70")
         window = ui.toggle(list(WINDOWS_MIN), value="10 min").props("dense no-caps")
     plots = _BusPlots(store, operator, bus)
-    events = _Events(store, operator, bus)
 
     def choose() -> None:
         plots.minutes = WINDOWS_MIN[str(window.value)]

@@ -22,3 +22,7 @@ def test_demo_loses_nothing_and_stores_nothing_twice() -> None:
         assert bus["frames"] > 3000
         assert bus["soc_rmse_pct"] < 10
         assert bus["bms_soc_rmse_pct"] > 1
+    (cold,) = [bus for bus in result["buses"] if "degC" in bus["day"]]
+    assert cold["soc_rmse_pct"] < cold["bms_soc_rmse_pct"], (
+        "the measured cell in the cold, which no model was fitted on"
+    )
