@@ -418,7 +418,10 @@ class _Events:
     def refresh(self, minutes: int) -> None:
         now_ms = int(time.time() * 1000)
         events = self._store.events(self._operator, self._bus, now_ms - minutes * 60_000, now_ms + 60_000)
-        events = sorted(events, key=lambda e: not e.is_open)[:EVENTS_SHOWN]
+        rank = {severity: n for n, severity in enumerate(SEVERITIES)}
+        events = sorted(events, key=lambda e: rank.get(e.severity, 0) if e.is_open else len(rank))[
+            :EVENTS_SHOWN
+        ]
         if events == self._shown:
             return
         self._shown = events

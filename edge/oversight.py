@@ -106,13 +106,16 @@ class Oversight:
             result[here] = values
             return result
 
+        cells = estimator.states()
         self.opinion = o = self._second.look(
             now_us / 1e6,
-            placed(estimator.soc),
-            placed(estimator.soc_sd),
+            placed(cells.soc),
+            placed(cells.soc_sd),
             pack.soc,
             pack.soc_sd,
             percent / 100,
+            placed(cells.resistance_ratio),
+            placed(cells.resistance_ratio_sd),
         )
         self._due = True
         found = self._bms.look(now_us, o.difference, o.difference_sd)
