@@ -90,6 +90,10 @@ class Book:
         dt_s = 0.0 if self._last_us is None else min((now_us - self._last_us) / 1e6, MAX_GAP_S)
         self._last_us = now_us
         self._budget = min(self._budget + dt_s * PER_HOUR / 3600, AT_ONCE)
+        if not reached.any() and not self.level.any():  # as nearly always: all is well
+            self._reached_s[:] = self._lapsed_s[:] = -1
+            self._waits[:] = False
+            return []
         known = reached != UNKNOWN
         self._since(now_us, reached)
         levels = np.arange(1, len(self.rule.severities) + 1)[:, None]
