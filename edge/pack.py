@@ -120,9 +120,15 @@ class Pack:
     def _advance(self, dt_s: float, sample: Sample) -> None:
         """The one place that steps the estimator."""
         assert self.estimator is not None
-        here = self._present
-        current = np.where(sample.open, 0.0, sample.current_a)
-        self.estimator.step(dt_s, current, sample.voltage_v[here], sample.temp_degc[here])
+        here, balancing = self._present, sample.balancing_a
+        self.estimator.step(
+            dt_s,
+            sample.current_a,
+            sample.voltage_v[here],
+            sample.temp_degc[here],
+            balancing_a=None if balancing is None else balancing[here] / self.estimator.parallel,
+            opened=sample.open if sample.open.any() else None,
+        )
 
     def _ready(self, dt_s: float, latest: LatestTable, wall_ms: int | None) -> bool:
         """Whether there is an estimator: from when every cell and current has been heard, whatever it said.
@@ -213,9 +219,10 @@ class Pack:
             self._refuse()  # the fresh estimator goes on, counted
             return
         off = time_off(memory, wall_ms, shown)
+        estimator.rest(off.seconds)
         if off.moved:  # what the BMS counted while we were off is a current that nobody but it has seen
             self._count(estimator, off.moved)
-        estimator.widen(off.soc_sd)
+        estimator.widen(off.soc_sd, off.doubt)
 
     def _count(self, estimator: PackEstimator, soc: float) -> None:
         unknown = np.full(len(self._present), np.nan)
@@ -228,8 +235,8 @@ class Pack:
 
     def _look_at_serial(self, latest: LatestTable, wall_ms: int | None) -> None:
         """A serial number other than the last one heard, in this boot or the one before, is another pack."""
-        serial = self.inputs.serial.raw(latest)
-        if not serial:
+        serial = self.inputs.serial.raw(latest) if len(self.inputs.serial) else None
+        if serial is None:
             return
         before, self._serial = self._serial, serial
         if before and before != serial:

@@ -305,8 +305,7 @@ class PackInputs:
             current = current.sum(keepdims=True)
         elif self._shared:
             current = self._divided(float(current[0]), opened)
-        with np.errstate(invalid="ignore"):
-            disputed = opened & (np.abs(current) > self._open_max_a)
+        disputed = opened & (np.abs(current) > self._open_max_a)
         self.current_while_open += int((disputed & ~self._disputed).sum())
         self._disputed = disputed
         temp = self._temps.read(latest)
@@ -344,29 +343,30 @@ class _Contactors:
     """Which strings are cut off. What is not known counts as closed."""
 
     def __init__(self, layout: Layout, watch: Watch, rows: Rows) -> None:
-        n = len(layout.strings)
         self._signals = Inputs(watch, [*rows.get("contactors", []), *rows.get("string_contactor", [])])
-        self._low = np.array([s.open[0] for s in self._signals.signals])
-        self._high = np.array([s.open[1] for s in self._signals.signals])
-        self._main = np.array([s.role == "contactors" for s in self._signals.signals], dtype=bool)
-        numbers = [s.string for s in self._signals.signals]
-        self._of = [np.flatnonzero([k == s and s is not None for k in numbers]) for s in layout.strings]
-        if None in layout.strings:  # the pack is cut off where all of its strings are
-            self._of = [np.flatnonzero(~self._main)]
+        signals = self._signals.signals
+        self._ranges = [s.open for s in signals]
+        self._main = [n for n, s in enumerate(signals) if s.role == "contactors"]
+        own = [n for n, s in enumerate(signals) if s.role != "contactors"]
+        # the pack as one string is cut off where all of its strings are
+        self._of = [
+            own if string is None else [n for n in own if signals[n].string == string]
+            for string in layout.strings
+        ]
         of_pack = [watch.signals[row].role == "pack_voltage" for row in layout.rows]
         self.behind = np.flatnonzero(np.array(of_pack, dtype=bool))
         self.pack_open = False
-        self._since_s = np.zeros(n)
+        self._since_s = [0.0] * len(layout.strings)
 
     def read(self, dt_s: float, latest: LatestTable) -> BoolArray:
         """[S] open, and so for OPEN_SETTLED_S."""
-        value = self._signals.values(latest)
-        is_open = (value >= self._low) & (value <= self._high)
-        main = bool(is_open[self._main].any())
-        opened = np.array([main or (len(of) > 0 and bool(is_open[of].all())) for of in self._of])
-        self.pack_open = bool(opened.all())
-        self._since_s = np.where(opened, self._since_s + dt_s, 0.0)
-        return np.asarray(self._since_s > OPEN_SETTLED_S)
+        values = self._signals.values(latest).tolist()  # a few numbers: quicker without numpy
+        is_open = [low <= value <= high for value, (low, high) in zip(values, self._ranges, strict=True)]
+        main = any(is_open[n] for n in self._main)
+        opened = [main or (len(of) > 0 and all(is_open[n] for n in of)) for of in self._of]
+        self.pack_open = all(opened)
+        self._since_s = [since + dt_s if o else 0.0 for since, o in zip(self._since_s, opened, strict=True)]
+        return np.array([since > OPEN_SETTLED_S for since in self._since_s])
 
 
 class _Temperatures:

@@ -21,13 +21,15 @@ from edge.watch import FloatArray, IntArray
 MAGIC = b"AyazPck1"
 TRUSTED_CLOCKS = frozenset({"gps", "ntp", "rtc"})
 
+LONGEST_S = 1e8  # three years: more is a wrong clock
+
 # What may have changed while the agent was off, in soc
 SELF_DISCHARGE_PER_S = 0.05 / (30 * 86400)  # cells and the BMS that lives on them, at most about 5 % a month
 UNSEEN_C = 0.5  # charged or driven unseen: as fast as this, in capacities per hour,
 UNSEEN_SD = 0.05  # and, where the BMS's own soc has not moved, not further than this
 BMS_STEP = 0.01  # below this the BMS's soc has not moved: it is rounded
 BMS_MOVE_SD = 0.5  # where it has, the share of its move that may be wrong: it may have corrected itself
-DOUBT_LEAST, DOUBT_MOST = 0.01, 0.3  # how probable it is that nothing of the soc holds any more,
+DOUBT_LEAST, DOUBT_MOST = 0.01, 0.1  # how probable it is that nothing of the soc holds any more,
 DOUBT_S = 8 * 3600.0  # which is as good as reached after a night
 
 REST_C = 0.05  # currents below this, in capacities per hour,
@@ -106,7 +108,7 @@ def time_off(memory: Memory, wall_ms: int | None, bms_soc: float) -> TimeOff:
     `bms_soc` is NaN where it shows nothing.
     """
     seconds = None if wall_ms is None or memory.wall_ms is None else (wall_ms - memory.wall_ms) / 1000
-    if seconds is not None and seconds < 0:
+    if seconds is not None and not 0 <= seconds <= LONGEST_S:
         seconds = None  # one of the two clocks was wrong after all
     moved = bms_soc - memory.bms_soc if memory.bms_soc is not None and math.isfinite(bms_soc) else None
     unseen = UNSEEN_SD if seconds is None else min(UNSEEN_C * seconds / 3600, UNSEEN_SD)

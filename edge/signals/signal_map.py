@@ -69,6 +69,12 @@ NUMBER_KEYS = {"rate_s": 0.0, "deadband": 0.0, "heartbeat_s": 60.0, "frozen_s": 
 SENDER_KEYS = {"address": 253, "name": (1 << 64) - 1}  # of J1939, and their highest values
 INVALID_KEYS = ("not_available", "error")
 BALANCING_KEYS = ("current_a", "resistance_ohm")  # what a switch that is on takes from its cell
+KEYS_OF_ROLES = {
+    "window": {"bms_soc"},
+    "open": CONTACTOR_ROLES,
+    "current_a": {"balancing"},
+    "resistance_ohm": {"balancing"},
+}
 SIGNAL_KEYS = frozenset(
     {
         *TEXT_KEYS,
@@ -347,6 +353,9 @@ class _Entry:
 
     def _check_role(self) -> None:
         role = self.entry.get("role")
+        for key, roles in KEYS_OF_ROLES.items():
+            if key in self.entry and role not in roles:
+                self._wrong(key, f"only role {' and '.join(map(repr, sorted(roles)))} has {key}")
         if role is None:
             return
         if role not in ROLES:
@@ -355,13 +364,6 @@ class _Entry:
         needed = {"string", "index"} if role in CELL_ROLES else {"string"} if role in STRING_ROLES else set()
         for key in sorted(needed - self.entry.keys()):
             self._wrong("role", f'role {role!r} needs {key} = "{{{key[0]}}}" or a number')
-        if "window" in self.entry and role != "bms_soc":
-            self._wrong("window", "only role 'bms_soc' has a window")
-        if "open" in self.entry and role not in CONTACTOR_ROLES:
-            self._wrong("open", f"only {' and '.join(sorted(CONTACTOR_ROLES))} are open or closed")
-        for key in self.entry.keys() & set(BALANCING_KEYS):
-            if role != "balancing":
-                self._wrong(key, f"only role 'balancing' has {key}")
 
     def _common(self) -> Signal:
         """What all signals of a pattern share."""

@@ -125,7 +125,7 @@ class Bus:
         self.core = core
         self.battery = Battery(self.rng, soc, 20.0, strings, cells)
         self.now_us = 0
-        self.current_bias_a = 0.0
+        self.current_bias_a: float | np.ndarray = 0.0
         self.contactor = 1
         self.string_contactor = [1] * strings
         self.bms_soc = soc

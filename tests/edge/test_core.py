@@ -260,9 +260,9 @@ def estimate_of(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, 
     assert estimator is not None
     step = estimator.step
 
-    def spy(dt_s: float, *inputs: np.ndarray) -> None:
+    def spy(dt_s: float, *inputs: np.ndarray, **more: np.ndarray | None) -> None:
         given.append(tuple(float(v) for part in inputs for v in part))
-        step(dt_s, *inputs)
+        step(dt_s, *inputs, **more)
 
     monkeypatch.setattr(estimator, "step", spy)
     return given

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge.can.frames import Frames
 from edge.core import Core, Setup
 from edge.pack import PACK_SOC, Pack
 from edge.pack_inputs import Layout, unseen_pack
-from edge.telemetry.batch import decode_batch
+from edge.recording import Recorder
+from edge.replay import replay_logs
+from edge.telemetry.batch import Item, decode_batch
 from tests.edge.bus_of_cells import WALL_MS, Bus, make_setup
 
 SEED = 4
@@ -69,13 +73,31 @@ def test_a_biased_sensor_counts_nothing_while_the_contactors_are_open(tmp_path: 
         bus = started(make_setup(tmp_path, parts), soc=0.5)
         bus.contactor = 0
         bus.current_bias_a = 4.0
-        bus.run(5)
-        before = bus.estimate()[0]
+        bus.run(30)
         bus.silent.update(range(512, 518))  # the cells show nothing: only the current counts
+        bus.run(10)
+        before = bus.estimate()[0]
         bus.run(1200)
         changes["contactors" in parts] = bus.estimate()[0] - before
     assert changes[False] < -0.003
     assert abs(changes[True]) < 0.0005
+
+
+def test_the_zero_of_every_sensor_is_learnt_while_its_contactors_are_open(tmp_path: Path) -> None:
+    """And kept when they close."""
+    parts = ["string_current", "cells", "temp", "contactors"]
+    bus = started(make_setup(tmp_path, parts, strings=2), strings=2)
+    estimator = pack_of(bus).estimator
+    assert estimator is not None
+    bus.current_bias_a = np.array([2.0, -1.0])
+    bus.contactor = 0
+    bus.run(600)
+    assert estimator.current_offset_a == pytest.approx([2, -1], abs=0.3)
+    learnt = estimator.current_offset_sd_a
+    assert (learnt < 0.3).all()
+    bus.contactor = 1
+    bus.run(120, DRIVE_W)
+    assert estimator.current_offset_a == pytest.approx([2, -1], abs=0.5)
 
 
 def test_current_through_open_contactors_is_counted_and_believed(
@@ -173,11 +195,11 @@ def test_few_voltages(tmp_path: Path, parts: list[str], series: int | None, kind
 def test_fewer_voltages_are_a_wider_band(tmp_path: Path) -> None:
     bands, model_sd = {}, {}
     for part in ("cells", "min", "pack_voltage"):
-        bus = started(make_setup(tmp_path, ["pack_current", "temp", part], series=24), soc=0.95)
-        bus.run(600, 2 * DRIVE_W)
+        setup = make_setup(tmp_path, ["pack_current", "temp", part], series=24)
+        bus = started(replace(setup, initial_soc=0.9), soc=0.9)
         bands[part] = bus.estimate()[1]
         model_sd[part] = pack_of(bus)._model().model_sd_v
-    assert bands["cells"] < bands["pack_voltage"]
+    assert bands["pack_voltage"] > 1.03 * bands["cells"]
     assert (model_sd["cells"] == bus.core.setup.cell.model_sd_v).all()
     assert (model_sd["min"] > np.hypot(model_sd["cells"], 0.005 - 1e-9)).all()
     assert (model_sd["pack_voltage"] > np.hypot(model_sd["cells"], 0.002 * 2)).all(), "a voltmeter's 0.2 %"
@@ -297,15 +319,16 @@ def test_the_state_survives_with_the_time_off(tmp_path: Path, still: Callable[[]
     setup = make_setup(tmp_path, WHOLE)
     bus, memory = dumped(setup, soc=0.95)
     soc, sd = bus.estimate()
+    print(soc, sd)
     still()
     bands = []
     for off_s in (10, 120, 1800, 90 * 86400):
         again = restart(setup, bus, memory, off_s)
         assert again.core.battery.memory_refused == 0
-        assert again.estimate()[0] == pytest.approx(soc, abs=0.02)
+        assert again.estimate()[0] == pytest.approx(soc, abs=0.05)
         bands.append(again.estimate()[1])
-    print(sd, bands)
-    assert bands[0] == pytest.approx(sd, rel=0.05)
+    print(bands)
+    assert bands[0] == pytest.approx(sd, rel=0.1)
     assert bands[0] < bands[1] < bands[2] < bands[3]
 
 
@@ -322,7 +345,7 @@ def test_nobody_knows_for_how_long(
     still()
     again = restart(setup, bus, memory, off_s, read)
     assert again.core.battery.memory_refused == 0
-    assert again.estimate()[0] == pytest.approx(soc, abs=0.02)
+    assert again.estimate()[0] == pytest.approx(0.9 * soc + 0.1 * 0.5, abs=0.01), "one in ten: anything"
     assert again.estimate()[1] > math.hypot(sd, 0.04)
 
 
@@ -334,7 +357,9 @@ def test_charged_unseen(tmp_path: Path, still: Callable[[], None]) -> None:
     bus.bms_soc += 0.3
     still()
     again = restart(setup, bus, memory, 4 * 3600)
-    assert again.estimate()[0] == pytest.approx(soc + 0.3, abs=0.02)
+    assert again.estimate()[0] == pytest.approx(0.9 * (soc + 0.3) + 0.1 * 0.5, abs=0.02), (
+        "one in ten: anything"
+    )
     assert again.estimate()[1] > math.hypot(sd, 0.14)
 
 
@@ -345,7 +370,54 @@ def test_not_charged_as_the_bms_says(tmp_path: Path, still: Callable[[], None]) 
     still()
     again = restart(setup, bus, memory, 4 * 3600)
     assert again.estimate()[0] == pytest.approx(soc, abs=0.01)
-    assert again.estimate()[1] < math.hypot(sd, 0.02)
+    assert again.estimate()[1] < math.hypot(sd, 0.04)
+
+
+class Recorded:
+    """A core whose inputs are recorded beside it."""
+
+    def __init__(self, core: Core, path: Path, restored: bytes) -> None:
+        self.core = core
+        self.battery = core.battery
+        self.items: list[Item] = []
+        self._recorder = Recorder(path, ["bms"])
+        self._recorder.start(core.boot, restored)
+
+    def set_clock(self, offset_ms: int, quality: str) -> None:
+        self._recorder.clock(offset_ms, quality)
+        self.core.set_clock(offset_ms, quality)
+
+    def feed(self, frames: Frames) -> None:
+        self._recorder.feed(frames)
+        self.core.feed(frames)
+
+    def tick(self, now_us: int) -> None:
+        self._recorder.tick(now_us)
+        self.items += self.core.tick(now_us)
+
+    def close(self) -> None:
+        self._recorder.seal()
+        self._recorder.close()
+        self.items += self.core.seal()
+
+
+def test_a_recorded_restart_replays_to_the_same_bytes(tmp_path: Path) -> None:
+    setup = make_setup(tmp_path, [*WHOLE, "bms_soc", "contactors", "serial"])
+    bus, memory = dumped(setup)
+    live = Recorded(Core(setup, "next", memory), tmp_path / "day.log", memory)
+    bus.core = live  # type: ignore[assignment]
+    bus.now_us = 0
+    bus.clock(WALL_MS + 7_200_000)
+    bus.run(60, DRIVE_W)
+    bus.clock(WALL_MS + 8_000_000, "unsynced")
+    bus.run(30)
+    live.close()
+    items = []
+    for core, sealed in replay_logs(setup, [tmp_path / "day.log"]):  # noqa: B007
+        items += sealed
+    assert [i.payload for i in items] == [i.payload for i in live.items]
+    assert core.dump() == live.core.dump()
+    assert core.battery.memory_refused == 0
 
 
 def test_memory_before_the_first_cell_is_the_old_one(tmp_path: Path) -> None:
