@@ -48,7 +48,7 @@ LOST_S = 30.0  # samples beyond the gate for so long: the filter has lost the ce
 TIDY_S = 10.0
 UNLIKELY = 1e-4
 SAME_SD = 1.5  # two guesses are one when their means are closer than this, in units of the wider sd
-UNSEEN_C = (0.2, 0.2)  # mean and sd of the rate before the first sample: driving, mostly; resting or charging, too
+UNSEEN_C = (0.3, 0.2)  # mean and sd of the rate before the first sample: driving, mostly; resting or charging, too
 SEEN_TAU_S = (10.0, 100.0)  # a process as fast as the first has followed the present current; as the second, half
 DEFAULT_TEMP_DEGC = 25.0
 TEMP_MAX_DEGC = 150.0  # beyond it is a broken sensor (the kernel has the same number)
@@ -72,6 +72,7 @@ _FILTER: dict[str, tuple[int, ...]] = {
     "_score": (),
     "_waited_s": (),
     "_surprise_s": (),
+    "_misfit": (),
 }
 _NO_ROWS = np.empty((0, 0))
 _NO_FLAGS = np.empty((0, 0), np.uint8)
@@ -183,6 +184,7 @@ class PackEstimator:
         self._score = np.zeros(n)  # ln of the weight
         self._waited_s = np.zeros(n)
         self._surprise_s = np.zeros(n)
+        self._misfit = np.ones(n)
 
     # What is known
 
@@ -454,6 +456,7 @@ class PackEstimator:
             self._cell,
             self._waited_s,
             self._surprise_s,
+            self._misfit,
             self._score,
         )
         if self._clock[0] == 0.0 and self._clock[1] == 0.0:
