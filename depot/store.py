@@ -344,13 +344,13 @@ class Store:
 
     def events(self, operator: str, bus: str, begin_ms: int, end_ms: int) -> list[Event]:
         """The events of a bus that are open, whenever they began, and those that opened or closed in a time (wall ms);
-        the newest first."""
+        open ones first, then the newest."""
         live = self._ask("SELECT state, status FROM live WHERE operator=? AND bus=?", operator, bus)
         boot = _boot(*live[0]) if live else None
         rows = self._ask(
             "SELECT severity, what, thing, since_ms, boot = ? AND closed IS NULL AS is_open, opened, closed FROM event "
             "WHERE operator=? AND bus=? AND (is_open OR opened_ms BETWEEN ? AND ? OR closed_ms BETWEEN ? AND ?) "
-            "ORDER BY max(coalesce(opened_ms, 0), coalesce(closed_ms, 0)) DESC, event DESC LIMIT 1000",
+            "ORDER BY is_open DESC, max(coalesce(opened_ms, 0), coalesce(closed_ms, 0)) DESC, event DESC LIMIT 1000",
             boot or "", operator, bus, begin_ms, end_ms, begin_ms, end_ms,
         )  # fmt: skip
         return [
