@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from edge.can.sources import Source, open_source
 from edge.config import CanConfig, Config, load
 from edge.core import TICK_US, Core, Setup
 from edge.errors import AyazError, ConfigError, SourceError, SpoolError
+from edge.events.limits import Limits
 from edge.pack_inputs import find_layout
 from edge.recording import Recorder
 from edge.signals.catalogue import Catalogue, load_catalogue
@@ -73,6 +75,7 @@ def make_setup(config: Config) -> Setup:
         initial_soc=config.battery.initial_soc,
         series=config.battery.series,
         batch_interval_s=config.batch.interval_s,
+        limits=Limits(**asdict(config.events)),
     )
 
 
@@ -206,6 +209,8 @@ class Agent:
             return
         try:
             self.spool.append(self.unspooled)
+            if any(item.kind == "event" for item in self.unspooled):
+                self.uplink.hurry()
             self.unspooled = []
             self._disk_refused = False
         except SpoolError as error:
@@ -219,7 +224,7 @@ class Agent:
     def _state(self) -> dict[str, Any]:
         wall_ms = time.time_ns() // 1_000_000
         about = {"v": 1, "t_ms": wall_ms, "boot": self.core.boot, "clock": clock.wall_quality()}
-        return about | self.core.snapshot()
+        return about | {"events": self.core.open_events()} | self.core.snapshot()
 
     def _remember(self) -> None:
         try:

@@ -21,6 +21,9 @@ about a key. `load` reports every mistake at once, each as `FILE:LINE: what is w
     parallel = 1                     # cells in parallel behind each cell voltage
     # series = 176                   # cells in series in a string: checked, and needed where the bus shows the pack only
 
+    # [events]                       # thresholds of the detectors, where those of docs/events.md don't fit
+    # cell_soc = 0.03
+
     [mqtt]
     broker = "mqtts://depot.example:8883"
     ca = "/etc/ayaz/ca.pem"
@@ -38,6 +41,7 @@ from typing import Any
 
 from edge.can.socketcan import parse_filters
 from edge.errors import BrokerError, ConfigError, SourceError
+from edge.events.limits import Limits
 from edge.telemetry.broker_url import parse_broker
 
 Rule = Callable[[Any], str | None]  # None when the value is good, else what it must be
@@ -129,6 +133,20 @@ class BatchConfig:
 
 
 @dataclass(frozen=True)
+class EventsConfig:
+    """When something is worth an event: `edge.events.limits.Limits`, which says what each is and where it is from."""
+
+    cell_soc: float = key(_fraction, Limits.cell_soc)
+    cell_resistance: float = key(_positive, Limits.cell_resistance)
+    insulation_warning_ohm_per_v: float = key(_positive, Limits.insulation_warning_ohm_per_v)
+    insulation_critical_ohm_per_v: float = key(_positive, Limits.insulation_critical_ohm_per_v)
+    insulation_horizon_h: float = key(_positive, Limits.insulation_horizon_h)
+    heating_degc_per_min: float = key(_positive, Limits.heating_degc_per_min)
+    runaway_degc_per_s: float = key(_positive, Limits.runaway_degc_per_s)
+    bms_soc: float = key(_fraction, Limits.bms_soc)
+
+
+@dataclass(frozen=True)
 class SpoolConfig:
     """What waits on the bus for the depot."""
 
@@ -159,6 +177,7 @@ class Config:
     mqtt: MqttConfig = key()
     state_dir: Path = key(None, Path("/var/lib/ayaz"))
     batch: BatchConfig = key(None, BatchConfig())
+    events: EventsConfig = key(None, EventsConfig())
     spool: SpoolConfig = key(None, SpoolConfig())
     path: Path = key(None, Path("ayaz.toml"))  # where it was read from; not a key of the file
 
@@ -185,6 +204,10 @@ def load(path: Path) -> Config:
     config: Config | None = reader.section(Config, table, ())
     if config and len({c.name for c in config.can}) < len(config.can):
         reader.wrong(("can",), "two channels have the same name")
+    if config and config.events.insulation_critical_ohm_per_v > config.events.insulation_warning_ohm_per_v:
+        reader.wrong(
+            ("events", "insulation_critical_ohm_per_v"), "must not be more than insulation_warning_ohm_per_v"
+        )
     if config and (config.mqtt.cert is None) != (config.mqtt.key is None):
         reader.wrong(("mqtt",), "cert and key belong together: give both or neither")
     if reader.problems or config is None:

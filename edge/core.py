@@ -11,7 +11,7 @@ a replay (see `edge.recording`). Times are monotonic microseconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,14 @@ import numpy as np
 from edge.battery.model import CellModel
 from edge.can.decoder import Counts, Decoder, LatestTable
 from edge.can.frames import Frames
+from edge.events.book import Change
+from edge.events.limits import Limits
+from edge.oversight import Oversight
 from edge.pack import Pack
 from edge.pack_memory import TRUSTED_CLOCKS
 from edge.signals.catalogue import Catalogue
 from edge.signals.validity import GOOD, NEVER
-from edge.telemetry.batch import BatchBuilder, Column, Item, Schema
+from edge.telemetry.batch import VERSION, BatchBuilder, Column, EventPayload, Item, Schema
 from edge.watch import LONG_AGO_US, NOTHING, IntArray, Watch
 
 TICK_US = 100_000
@@ -43,6 +46,7 @@ class Setup:
     initial_soc: float | None = None
     series: int | None = None  # cells in series in a string
     batch_interval_s: float = 10.0
+    limits: Limits = field(default_factory=Limits)
 
 
 class Core:
@@ -61,7 +65,8 @@ class Core:
         self.latest = LatestTable(len(self.decoder.slots))  # the maps may have asked for slots of their own
         self.battery = Pack(setup, self.watch, restored)
         self.uplink = _Sampler(self.decoder, self.watch, catalogue)
-        self.schema = Schema((*self.uplink.columns, *self.battery.columns))
+        self.oversight = Oversight(self.battery, self.watch, setup.limits)
+        self.schema = Schema((*self.uplink.columns, *self.battery.columns, *self.oversight.columns))
         self.builder = BatchBuilder(setup.operator, setup.bus, boot, self.schema)
         self.seq = 0
         self.samples = 0
@@ -70,6 +75,7 @@ class Core:
         self._wall_offset_ms = 0
         self._clock = "unsynced"
         self._loss: Mapping[str, int] = {}
+        self._open: dict[tuple[str, str], EventPayload] = {}
 
     # What flows in
 
@@ -95,9 +101,14 @@ class Core:
         self.watch.look(now_us, self.latest)
         self.battery.step(dt_us / 1e6, self.latest, self._wall_ms())
         self._add(*self.uplink.sample(now_us, self.latest))
+        items += [self._event_item(change) for change in self.oversight.look(now_us, self.latest)]
         columns, values = self.battery.sample(now_us)
         if len(columns):
             self._add(columns + len(self.uplink.columns), np.full(len(columns), now_us // 1000), values)
+        columns, values = self.oversight.sample()
+        if len(columns):
+            behind = len(self.uplink.columns) + len(self.battery.columns)
+            self._add(columns + behind, np.full(len(columns), now_us // 1000), values)
         if now_us - self._batch_t0_us >= self.setup.batch_interval_s * 1e6:
             items += self.seal()
         return items
@@ -128,12 +139,26 @@ class Core:
             "can": can,
             "lost": lost,
             "memory_refused": self.battery.memory_refused,
+            "events_held_back": self.oversight.held_back,
             "battery": self.battery.counts(),
         }
 
     def snapshot(self) -> dict[str, Any]:
         """The bus at this moment by VSS path, in the units of VSS, for the retained `state`."""
-        return self.uplink.snapshot(self.latest) | self.battery.snapshot()
+        return self.uplink.snapshot(self.latest) | self.battery.snapshot() | self.oversight.snapshot()
+
+    def open_events(self) -> list[dict[str, Any]]:
+        """The events that are open, for the retained `state`; `since_ms` is wall time."""
+        return [
+            {
+                "what": e.what,
+                "thing": e.thing,
+                "severity": e.severity,
+                "since_ms": e.since_ms + self._wall_offset_ms,
+                "text": e.text,
+            }
+            for e in self._open.values()
+        ]
 
     def dump(self) -> bytes:
         """The estimator's memory, for the next boot."""
@@ -146,6 +171,32 @@ class Core:
     def _schema_item(self) -> Item:
         self.seq = 1
         return self.schema.to_item(self.setup.operator, self.setup.bus, self.boot, self.seq)
+
+    def _event_item(self, change: Change) -> Item:
+        """Sealed at once, with a seq of its own; an event is named after the seq that opened it."""
+        self.seq += 1
+        key, t_ms = (change.what, change.thing), self.now_us // 1000
+        event = EventPayload(
+            v=VERSION,
+            bus=self.setup.bus,
+            boot=self.boot,
+            seq=self.seq,
+            event=self.seq if change.opened else self._open.pop(key).seq,
+            change="opened" if change.opened else "closed",
+            severity=change.severity,
+            what=change.what,
+            thing=change.thing,
+            text=change.text,
+            t_ms=t_ms,
+            since_ms=change.since_us // 1000,
+            wall_ms=t_ms + self._wall_offset_ms,
+            clock=self._clock,
+            evidence=change.evidence,
+            why=change.why,
+        )
+        if change.opened:
+            self._open[key] = event
+        return event.to_item(self.setup.operator)
 
     def _add(self, columns: IntArray, times_ms: IntArray, values: IntArray) -> None:
         self.samples += len(columns)
