@@ -75,7 +75,9 @@ def capacity_of(path: Path, cell: CellModel, sensors: tuple[float, float]) -> Ca
     health = Health(cell, [0, 1, 2])
     health.anchor(np.full(3, float(np.clip(data.soc[0], 0, 1))), np.full(3, FULL_SD))
     for k in range(len(dt)):
-        health.step(dt[k], seen[k], np.full(3, data.voltage_v[k]), np.full(3, data.temp_degc[k]), open=still[k])
+        health.step(
+            dt[k], seen[k], np.full(3, data.voltage_v[k]), np.full(3, data.temp_degc[k]), open=still[k]
+        )
     errors = 100 * (health.capacity_ah / (truth * gain) - 1)
     sds = 100 * health.capacity_sd_ah / (truth * gain)
     name, _, temp = path.name.removesuffix(".csv.gz").rpartition("_")
@@ -124,7 +126,9 @@ def pulses(path: Path, cell: CellModel) -> FloatArray:
         after = soc[s - 1] - amps * seconds / 3600 / cell.capacity_ah
         sag = float(cell.at(cell.ocv_v, soc[s - 1], temp) - cell.at(cell.ocv_v, after, temp))
         ohm = float(v[s - 1] - v[k] - sag) / amps
-        rows.append((soc[s - 1], temp, amps, ohm, float(pulse_resistance_ohm(cell, soc[s - 1], temp, amps, seconds))))
+        rows.append(
+            (soc[s - 1], temp, amps, ohm, float(pulse_resistance_ohm(cell, soc[s - 1], temp, amps, seconds)))
+        )
     return np.array(rows)
 
 
@@ -150,7 +154,9 @@ def resistance_table(data: Path, cell: CellModel) -> list[str]:
         ratio = ratio_on(data / f"{DRIVE_OF_RATIO}_{temp:+03d}.csv.gz", cell)
         errors = [100 * (r * found[:, 4] / found[:, 3] - 1) for r in (1.0, ratio)]
         plain, timed = (f"{e.mean():+.1f} | {np.sqrt(np.mean(e**2)):.1f}" for e in errors)
-        lines.append(f"| {temp} | {len(found)} | {1e3 * np.median(found[:, 3]):.1f} | {plain} | {ratio:.2f} | {timed} |")
+        lines.append(
+            f"| {temp} | {len(found)} | {1e3 * np.median(found[:, 3]):.1f} | {plain} | {ratio:.2f} | {timed} |"
+        )
     return lines
 
 
@@ -171,7 +177,9 @@ def main() -> None:
     lines = [
         *capacity_table(nmc, "NMC"),
         "",
-        summary([c for c in held_out if c.temp >= 0 and c.measured], "NMC, held out, 0 °C and above, swing seen"),
+        summary(
+            [c for c in held_out if c.temp >= 0 and c.measured], "NMC, held out, 0 °C and above, swing seen"
+        ),
         summary([c for c in held_out if c.temp < 0 and c.measured], "NMC, held out, below 0 °C, swing seen"),
         "",
         *capacity_table(lfp, "LFP"),

@@ -15,7 +15,7 @@ is regressed on temperature, ln(ratio) = a + c·(1/T - 1/T0), so that a model th
 in a, the resistance at 25 degC.
 
 Memory (`dump`): MAGIC, uint32 CRC-32 of all that follows, 16 characters of the cell model's fingerprint, uint32
-n, uint32 S, then little-endian float64: the arrays of `_CELL`, `_STRING` and `_ALL`.
+n, uint32 S, then little-endian float64: the arrays of `_MEMORY`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ SHAPE_REL_SD = 0.1  # what no such amplitudes describe, of the relaxation that i
 SAMPLE_SD_V = 0.003  # of a voltage at rest
 AMPLITUDE_SD_V = 0.002  # relaxation that the model does not know
 UNKNOWN_C = 1.0  # a current that is unknown
-UNKNOWN_H = 0.01  # and it is the same for so long
+HELD_S = 60.0  # it is taken to go on for so long, and then to be none
+HELD_C = 0.3  # and to be as wrong as this while it goes on
 STANDBY_C = 5e-5  # charge lost while nobody looked: about 0.1 % a day
 # The sensor's zero
 ZERO_NOISE_C = 0.002  # of what it shows without current, for 10 s
@@ -141,6 +142,7 @@ class Health:
         self.rated_rel_sd = rated_rel_sd
         self.min_swing = min_swing
         self._string = strings
+        self._rated = np.array([self.rated_ah])
         n, count, k = len(strings), int(strings.max()) + 1, len(model.tau_s)
         usual = (UNSEEN_C * self.rated_ah) ** 2
         # Capacity: [n, ...]. What has gone through since the beginning, and where the anchors stand
@@ -153,6 +155,7 @@ class Health:
         self._current_a, self._peak_a, self._known = np.zeros(n), np.zeros(n), np.zeros(n)
         # The block: what has come in since the cells were last gone through
         self._block, self._last_a = np.zeros((count, 5)), np.zeros(count)
+        self._gap_h = np.zeros(count)
         self._drained_as, self._voltage_v, self._block_s = np.zeros(n), np.zeros(n), np.zeros(1)
         self._first = np.ones(1)
         self._bent_a, self._bent_var = np.zeros((n, k)), np.full((n, k), usual)
@@ -166,7 +169,7 @@ class Health:
         self._zero_var = np.full(count, (model.uncertainty.current_offset_c * self.rated_ah * parallel) ** 2)
         # Resistance: sums of w, w·z, w·z², w·ln(ratio), w·z·ln(ratio)
         self._ohmic = np.zeros((n, 5))
-        self._solved: tuple[FloatArray, FloatArray] | None = None
+        self._solved: tuple[FloatArray, FloatArray, FloatArray] | None = None
 
     # What is known
 
@@ -373,7 +376,10 @@ class Health:
             found = (r * sd**-2 - prior) / gained
             ok = (gained > 0) & (found > 0.05) & (found < 20) & (abs(t) <= TEMP_MAX_DEGC)
             ok &= (s >= MIDDLE_SOC[0]) & (s <= MIDDLE_SOC[1]) & (sd > 0) & (q > 0) & (q < math.inf)
-            log, weight = np.where(ok, np.log(found * self.rated_ah / q), 0.0), np.where(ok, gained * found**2, 0.0)
+            log, weight = (
+                np.where(ok, np.log(found * self.rated_ah / q), 0.0),
+                np.where(ok, gained * found**2, 0.0),
+            )
         weight *= min(dt_s / EVIDENCE_S, 1.0)
         z = np.where(ok, 1 / (t + KELVIN) - 1 / (REFERENCE_DEGC + KELVIN), 0.0)
         new = np.stack([weight, weight * z, weight * z * z, weight * log, weight * z * log], axis=1)
@@ -395,7 +401,7 @@ class Health:
         Raises
         ------
         CellModelError
-            The memory is damaged, or of another cell model or number of cells.
+            The memory is damaged, or of another cell model, rated capacity or number of cells.
         """
         sizes = (len(self._string), len(self._zero_a))
         if len(memory) < _HEAD.size or memory[:8] != MAGIC:
@@ -406,7 +412,9 @@ class Health:
         if fingerprint.decode("ascii", "replace") != self.model.fingerprint:
             raise CellModelError(f"the memory of health is of another cell model than {self.model.name}")
         if tuple(found) != sizes:
-            raise CellModelError(f"the memory of health is of {found[0]} cells in {found[1]} strings, not {sizes}")
+            raise CellModelError(
+                f"the memory of health is of {found[0]} cells in {found[1]} strings, not {sizes}"
+            )
         shapes = self._shapes()
         counts = [math.prod(s) for s in shapes.values()]
         if len(memory) != _HEAD.size + 8 * sum(counts):
@@ -414,8 +422,13 @@ class Health:
         values = np.frombuffer(memory, dtype="<f8", offset=_HEAD.size).astype(np.float64)
         if not np.isfinite(values).all():
             raise CellModelError("the memory of health is damaged")
-        for (name, shape), part in zip(shapes.items(), np.split(values, np.cumsum(counts)[:-1]), strict=True):
-            setattr(self, name, part.reshape(shape).copy())
+        parts = dict(zip(shapes, np.split(values, np.cumsum(counts)[:-1]), strict=True))
+        if parts["_rated"][0] != self.rated_ah:
+            raise CellModelError(
+                f"the memory of health is of cells of {parts['_rated'][0]:g} Ah, not {self.rated_ah:g}"
+            )
+        for name, shape in shapes.items():
+            setattr(self, name, parts[name].reshape(shape).copy())
         self._solved = None
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -491,7 +504,7 @@ class Health:
         stands, longer, back = (self._good(*p[:4]) for p in pairs)
         with np.errstate(divide="ignore"):
             kept, first, second = (p[2] / np.maximum(p[0], 1e-9) ** 2 for p in pairs)
-        kept = kept * (1 + np.maximum(self._hours - self._end[:, HOURS], 0.0) / SWING_H) ** 2  # where none is good
+        kept = kept * (1 + np.maximum(self._hours - self._end[:, HOURS], 0.0) / SWING_H) ** 2
         has_end = self._end[:, SET] > 0
         lengthens = longer & (~stands | (pairs[1][2] * pairs[0][0] ** 2 <= pairs[0][2] * pairs[1][0] ** 2))
         lengthens &= stands | ~back | (first <= second)
@@ -529,7 +542,6 @@ class Health:
         now = np.where(known, current, self._last_a)
         # what the current did between two samples is not known: uniform between them
         jitter = (now - self._last_a) ** 2 / 12 * dt_s**2
-        # and an unknown one may have been anything, but the same all the time
         self._block[:, UNKNOWN_S] += np.where(known, 0.0, dt_s)
         self._block[:, CHARGE_AS] += np.where(known, now * dt_s, 0.0)
         self._block[:, CLOSED_S] += np.where(closed & known, dt_s, 0.0)
@@ -540,19 +552,29 @@ class Health:
     def _flush(self) -> None:
         """The block into every cell: charge, its doubts, relaxation and hysteresis."""
         s, q, seconds = self._string, self.rated_ah, float(self._block_s[0])
-        block = self._block[s] / self.parallel
-        unknown_s = self._block[s, UNKNOWN_S]
-        charge_as = block[:, CHARGE_AS] + self._drained_as / self.parallel
+        unknown_s = self._block[:, UNKNOWN_S]
+        # a few lost samples were like those beside them; beyond that, an unknown current may have been anything, but
+        # the same all the time: its charge's doubt grows with the square of the gap
+        known = unknown_s <= seconds / 2
+        gap_h = np.where(known, 0.0, self._gap_h + unknown_s / 3600)
+        held = ~known & (gap_h <= HELD_S / 3600)
+        wrong = np.where(held, HELD_C, UNKNOWN_C) * q
+        doubt = wrong**2 * np.where(known, 0.0, gap_h**2 - self._gap_h**2)
+        self._gap_h = gap_h
+        filled = np.where(known, seconds / np.maximum(seconds - unknown_s, 1e-9), 1.0)
+        block = (self._block * filled[:, None])[s] / self.parallel
+        held_as = np.where(held, self._last_a * unknown_s, 0.0)
+        charge_as = block[:, CHARGE_AS] + (held_as[s] + self._drained_as) / self.parallel
         self._charge_ah += charge_as / 3600
-        self._hours += self._block[s, CLOSED_S] / 3600
-        self._jitter_ah2 += block[:, JITTER_AS2] / self.parallel / 3600**2
-        self._jitter_ah2 += (UNKNOWN_C * q) ** 2 * unknown_s / 3600 * np.maximum(unknown_s / 3600, UNKNOWN_H)
+        self._hours += block[:, CLOSED_S] * self.parallel / 3600
+        self._jitter_ah2 += (block[:, JITTER_AS2] * filled[s] / self.parallel / 3600**2) + doubt[s]
         self._zero_var += (ZERO_DRIFT_C * q * self.parallel) ** 2 * seconds / 86400
+        self._solved = None
         zero_as = self._zero_a[s] * block[:, CLOSED_S]
-        self._known = (unknown_s == 0) * 1.0
+        self._known = known[s] * 1.0
         mean_a = (charge_as - zero_as) / max(seconds, 1e-9)
         self._current_a = mean_a
-        self._peak_a = block[:, PEAK_A]
+        self._peak_a = self._block[s, PEAK_A] / self.parallel
         self._relax(seconds)
         self._place_soc = np.where(
             self._place_soc < 0, -1.0, np.clip(self._place_soc - (charge_as - zero_as) / 3600 / q, 0.0, 1.0)
@@ -568,7 +590,6 @@ class Health:
         gain = np.where(seen, self._zero_var / (self._zero_var + noise), 0.0)
         self._zero_a += gain * np.where(seen, shown - self._zero_a, 0.0)
         self._zero_var *= 1 - gain
-        self._solved = None
 
     # Anchors
 
@@ -582,7 +603,8 @@ class Health:
         moved = np.abs(self._current_a) * self.model.hysteresis_rate * dt_s / (3600 * self.rated_ah)
         stays = np.exp(-moved)
         self._h = stays * self._h - (1 - stays) * np.sign(self._current_a)
-        self._h_var = np.where(self._known > 0, stays**2 * self._h_var, 0.7**2)
+        moved = UNKNOWN_C * self.model.hysteresis_rate * dt_s / 3600 * (1 - self._known)
+        self._h_var = stays**2 * self._h_var + (1 - np.exp(-moved)) * 0.7**2
         resting = (self._known > 0) & (self._peak_a <= REST_C * self.rated_ah)
         self._rest_s = np.where(resting, self._rest_s + dt_s, 0.0)
         self._fresh = np.where(resting, self._fresh, 1.0)
@@ -703,10 +725,11 @@ class Health:
 
 
 _MEMORY = (
+    "_rated",
     *("_charge_ah", "_hours", "_jitter_ah2", "_start", "_end", "_sums", "_shares", "_pairs", "_refused"),
     *("_temp_degc", "_current_a", "_known", "_bent_a", "_bent_var", "_h", "_h_var", "_place_soc"),
     *("_rest_s", "_fresh", "_since_s", "_first_s", "_first_a", "_mean", "_cov"),
-    *("_block", "_last_a", "_drained_as", "_voltage_v", "_block_s", "_first"),
+    *("_block", "_last_a", "_gap_h", "_drained_as", "_voltage_v", "_block_s", "_first"),
     *("_zero_a", "_zero_var", "_ohmic", "_peak_a"),
 )
 

@@ -15,7 +15,7 @@ from edge.battery.resistance import pulse_resistance_ohm
 from edge.errors import CellModelError
 
 SEED = 23
-DT_S = 30.0
+DT_S = 60.0
 Array = npt.NDArray[np.float64]
 
 
@@ -70,12 +70,22 @@ class Fleet:
     """Cells that are the model but for capacity, resistance and the OCV's place along soc, in plain steps."""
 
     def __init__(
-        self, model: CellModel, string: Array, capacity_ah: Array, ratio: float | Array = 1.0, axis: Array | None = None
+        self,
+        model: CellModel,
+        string: Array,
+        capacity_ah: Array,
+        ratio: float | Array = 1.0,
+        axis: Array | None = None,
     ) -> None:
         n = len(string)
         self.m, self.string, self.q, self.ratio = model, string, capacity_ah, ratio
         self.low, self.high = np.zeros((2, n)) if axis is None else axis
-        self.soc, self.y, self.h, self.temp = np.full(n, 0.97), np.zeros((n, len(model.tau_s))), np.zeros(n), 25.0
+        self.soc, self.y, self.h, self.temp = (
+            np.full(n, 0.97),
+            np.zeros((n, len(model.tau_s))),
+            np.zeros(n),
+            25.0,
+        )
 
     def step(self, current: Array) -> Array:
         """[n] voltages after DT_S with these currents [S]."""
@@ -96,16 +106,21 @@ class Fleet:
 
 def day(depth: float = 0.75) -> list[tuple[float, bool]]:
     """(current in C, contactors open) of a bus: rest, drive, rest, charge."""
-    drive = [(0.1 * depth * (1 + 1.5 * math.sin(k / 3)), False) for k in range(1200)]
-    charge = [(-0.25 * depth, False)] * 480
-    back = (sum(c for c, _ in drive) + sum(c for c, _ in charge)) / 480
+    drive = [(0.1 * depth * (1 + 1.5 * math.sin(k / 3)), False) for k in range(600)]
+    charge = [(-0.25 * depth, False)] * 240
+    back = (sum(c for c, _ in drive) + sum(c for c, _ in charge)) / 240
     charge = [(c - back, False) for c, _ in charge]
-    rest = [(0.0, True)] * 120
+    rest = [(0.0, True)] * 60
     return [*rest, *drive, *rest, *charge]
 
 
 def lived(
-    health: Health, fleet: Fleet, profile: list[tuple[float, bool]], gain: Array, zero: Array, noise: float = 0.0
+    health: Health,
+    fleet: Fleet,
+    profile: list[tuple[float, bool]],
+    gain: Array,
+    zero: Array,
+    noise: float = 0.0,
 ) -> None:
     rng = np.random.default_rng(SEED)
     for c, is_open in profile:
@@ -115,7 +130,9 @@ def lived(
         health.step(DT_S, seen, voltage, temp, open=np.full(len(gain), is_open))
 
 
-def fleet_of(model: CellModel, strings: int, each: int, rng: np.random.Generator) -> tuple[Fleet, Array, Array]:
+def fleet_of(
+    model: CellModel, strings: int, each: int, rng: np.random.Generator
+) -> tuple[Fleet, Array, Array]:
     """(fleet, gains, zeros): aged cells; errors as large as the model says that they are."""
     u, n = model.uncertainty, strings * each
     string = np.repeat(np.arange(strings), each)
@@ -140,7 +157,9 @@ def test_bars_hold_the_truth_of_a_fleet(flat: bool) -> None:
     assert inside > 0.9
     assert size > 0.4, "bars are no use when they are far too long"
     assert np.sqrt(np.mean(over_gain**2)) < 0.01
-    assert (health.capacity_sd_ah > 0.99 * model.uncertainty.current_gain_sd * fleet.q).all(), "gain never averages away"
+    assert (health.capacity_sd_ah > 0.99 * model.uncertainty.current_gain_sd * fleet.q).all(), (
+        "gain never averages away"
+    )
 
 
 def test_shrunk_swings_tell_nothing() -> None:
@@ -197,7 +216,9 @@ def learnt(health: Health, hours: int, ratio: float, temp: float, sd: float = 0.
     n = len(health.capacity_ah)
     for _ in range(hours):
         capacity = np.full(n, health.rated_ah)
-        health.resistance(3600, np.full(n, ratio), np.full(n, sd), np.full(n, 0.5), np.full(n, temp), capacity)
+        health.resistance(
+            3600, np.full(n, ratio), np.full(n, sd), np.full(n, 0.5), np.full(n, temp), capacity
+        )
 
 
 def test_resistance_at_the_reference() -> None:
@@ -260,12 +281,26 @@ def test_an_hour_without_current_spoils_the_pair_and_not_the_capacity() -> None:
     model = cell()
     fleet = Fleet(model, np.zeros(1, dtype=int), np.array([90.0]))
     health = Health(model, [0])
-    for k, (c, is_open) in enumerate(day()[:-600]):
+    for k, (c, is_open) in enumerate(day()[:-300]):
         voltage = fleet.step(np.array([100.0 * c]))
         current = np.nan if 300 < k < 300 + 3600 / DT_S else 100.0 * c
         health.step(DT_S, [current], voltage, [25.0], open=[is_open])
     assert abs(health.capacity_ah[0] - 90) < 3 * health.capacity_sd_ah[0]
     assert health.capacity_sd_ah[0] > 5
+
+
+def test_samples_of_the_current_lost_at_random_cost_next_to_nothing() -> None:
+    model, rng = cell(), np.random.default_rng(SEED)
+    print(f"seed {SEED}")
+    fleet = Fleet(model, np.zeros(1, dtype=int), np.array([90.0]))
+    health = Health(model, [0])
+    for c, is_open in day():
+        voltage = fleet.step(np.array([100.0 * c]))
+        for _ in range(12):
+            seen = np.nan if rng.random() < 0.1 else 100.0 * c
+            health.step(DT_S / 12, [seen], voltage, [25.0], open=[is_open])
+    assert health.capacity_ah[0] == pytest.approx(90, rel=0.005)
+    assert health.capacity_sd_ah[0] < 1.5
 
 
 def test_a_pair_that_no_cell_can_make_is_refused_and_counted() -> None:
@@ -300,7 +335,9 @@ def test_weakest_cells_are_not_the_unluckiest() -> None:
     for soc in (0.9, 0.3):
         health.anchor(np.clip(soc + 0.01 * rng.normal(size=n), 0, 1), np.full(n, 0.01))
         for _ in range(60):
-            health.step(60.0, [0.6 * 90, 0.6 * 90] if soc > 0.5 else [0.0, 0.0], np.full(n, np.nan), np.full(n, 25.0))
+            health.step(
+                60.0, [0.6 * 90, 0.6 * 90] if soc > 0.5 else [0.0, 0.0], np.full(n, np.nan), np.full(n, 25.0)
+            )
     assert health.capacity_ah.min() < 86, "by chance alone"
     pack = health.pack()
     assert pack.capacity_ah == pytest.approx(2 * 90, abs=3)
@@ -349,6 +386,7 @@ def test_garbage_is_no_memory() -> None:
         lambda: memory + b"\0" * 8,
         lambda: with_nan(memory),
         lambda: Health(cell(), [0, 1]).dump(),
+        lambda: Health(cell(), [0, 0, 1], rated_ah=90).dump(),
         lambda: Health(cell(), [0, 0, 0]).dump(),
         *[lambda: damaged(memory, rng)] * 50,
         *[lambda: rng.bytes(200)] * 10,
