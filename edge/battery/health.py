@@ -571,9 +571,9 @@ class Health:
         self._zero_var += (ZERO_DRIFT_C * q * self.parallel) ** 2 * seconds / 86400
         self._solved = None
         zero_as = self._zero_a[s] * block[:, CLOSED_S]
-        self._known = known[s] * 1.0
+        self._known = known[s].astype(np.float64)
         mean_a = (charge_as - zero_as) / max(seconds, 1e-9)
-        self._current_a = mean_a
+        self._current_a = np.asarray(mean_a)
         self._peak_a = self._block[s, PEAK_A] / self.parallel
         self._relax(seconds)
         self._place_soc = np.where(

@@ -4,15 +4,17 @@ import math
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from edge.battery.health import MAGIC, REFERENCE_DEGC, Health
-from edge.battery.model import SOC_GRID, TEMP_GRID_DEGC, CellModel, Limits, Uncertainty
+from edge.battery.model import SOC_GRID, TEMP_GRID_DEGC, CellModel, Limits, Uncertainty, load_cell
 from edge.battery.resistance import pulse_resistance_ohm
 from edge.errors import CellModelError
+from scripts.validate_health import SENSORS, capacity_of
 
 SEED = 23
 DT_S = 60.0
@@ -428,3 +430,13 @@ def test_wrong_steps() -> None:
         with pytest.raises(ValueError, match="seconds"):
             health.rest(dt)
     assert health.dump() == before, "nothing is half taken in"
+
+
+@pytest.mark.parametrize("name", ["Mixed1_+10", "Mixed2_+40"])
+def test_a_measured_drive_with_a_wrong_sensor(shared_data: Path, name: str) -> None:
+    """A drive that the cell was not fitted on, its current wrong by +-50 mA and +-1 %: within the issue's 2 %."""
+    path = shared_data / "battery" / "lg_hg2_nmc" / f"{name}.csv.gz"
+    found = capacity_of(path, load_cell("lg_hg2"), SENSORS["lg_hg2"])
+    assert found.measured
+    assert (np.abs(found.errors) < 2).all()
+    assert (np.abs(found.errors) < 3 * found.sds).all()
