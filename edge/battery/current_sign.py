@@ -23,11 +23,11 @@ import numpy as np
 
 from edge.battery.model import FloatArray
 
-STEP_S = 2.0  # long enough for loggers that read current and voltage one after the other
+STEP_S = 3.0  # the means of such stretches are compared: a logger may read voltage and current in turn
 CLEAR_STEP = 0.2  # of the largest current
 CLEAR_V = 1e-3  # a step that moves the voltage by less tells nothing
 SURE_OF_STEPS = 0.7
-BEYOND_CHANCE = 3.0  # standard deviations of the same steps with signs by lot
+BEYOND_CHANCE = 4.0  # standard deviations of the same steps with signs by lot
 SURE_OF_CHARGE = 0.9
 AGAINST = 0.5  # of `charge`: enough to silence the steps
 SURE_OF_SOC = 0.9
@@ -125,7 +125,13 @@ def _steps(time: FloatArray, current: FloatArray, voltage: FloatArray) -> tuple[
     if usual == 0.0:
         return NOTHING
     every = max(1, round(STEP_S / usual))
-    dt, di, dv = (np.diff(values[::every]) for values in (time, current, voltage))
+    starts = np.arange(0, len(time) - every + 1, every)
+    if len(starts) < 2:
+        return NOTHING
+    end = int(starts[-1]) + every
+    dt, di, dv = (
+        np.diff(np.add.reduceat(values[:end], starts)) / every for values in (time, current, voltage)
+    )
     clear = (np.abs(di) >= CLEAR_STEP * np.abs(current).max()) & (np.abs(dv) >= CLEAR_V)
     clear &= (dt > 0) & (dt <= 2 * every * usual)
     di, dv = di[clear], dv[clear]

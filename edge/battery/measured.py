@@ -100,6 +100,8 @@ ROWS_AT_A_TIME = 65536
 LONGEST_LINE = 1 << 20
 CURRENT_MAX_C = 30.0  # the usual current of a test, in capacities per hour
 CURRENT_EVER_C = 200.0  # and any current
+SOC_SWING = 0.3
+CAPACITY_OFF = 5.0  # the factor by which no true capacity differs from the one that soc and current show
 CHARGE_MAX = 3.0  # capacities that a file can move one way: its sensor's offset included
 
 
@@ -121,6 +123,26 @@ class Measured:
     temp_degc: FloatArray
     soc: FloatArray | None
     flags: dict[str, int] = field(default_factory=dict)
+
+    def since(self, start_s: float) -> Measured:
+        """The rows from `start_s` on; the flags stay those of the whole file.
+
+        Raises
+        ------
+        DataError
+            There are none.
+        """
+        first = int(np.searchsorted(self.time_s, start_s))
+        if first >= len(self.time_s):
+            raise DataError(f"the data end at {self.time_s[-1]:g} s, before --start-s {start_s:g}")
+        return Measured(
+            self.time_s[first:],
+            self.current_a[first:],
+            self.voltage_v[first:],
+            self.temp_degc[first:],
+            None if self.soc is None else self.soc[first:],
+            self.flags,
+        )
 
     @property
     def after_gap(self) -> BoolArray:
@@ -186,24 +208,41 @@ def check_against_cell(
 def _check_current(path: Path, data: Measured, capacity_ah: float) -> None:
     known = np.isfinite(data.current_a)
     size = np.abs(data.current_a[known])
-    flowing = size[size > 0.01 * size.max(initial=0.0)]
+    flowing = size[size > 0.01 * np.percentile(size, 90)]
     usual = float(np.median(flowing)) if len(flowing) else 0.0
     if usual > CURRENT_MAX_C * capacity_ah:
-        unit = (
-            " in mA? divide it by 1000" if usual < 1000 * CURRENT_MAX_C * capacity_ah else " in another unit?"
-        )
         raise DataError(
             f"{path}: a current of usually {usual:.4g} A is {usual / capacity_ah:.0f} times the capacity per hour, "
-            f"too much for a cell of {capacity_ah:g} Ah:{unit} (or give the right --cell or --capacity-ah)"
+            f"too much for a cell of {capacity_ah:g} Ah: is it in mA, or that of many cells? "
+            "(or give the right --cell or --capacity-ah)"
         )
     steps = np.where(data.after_gap, 0.0, np.diff(data.time_s, prepend=data.time_s[0]))[known]
-    moved = data.current_a[known] * steps / 3600
+    possible = np.abs(data.current_a[known]) <= CURRENT_EVER_C * capacity_ah
+    moved = np.where(possible, data.current_a[known], 0.0) * steps / 3600
     reach = float(np.ptp(np.cumsum(moved)))
     if reach > CHARGE_MAX * capacity_ah and reach > 0.05 * np.abs(moved).sum():
         raise DataError(
-            f"{path}: the current moves {reach:.4g} Ah, {reach / capacity_ah:.0f} times the capacity of {capacity_ah:g} Ah: "
-            "is time_s in s, the current that of one cell, and --cell or --capacity-ah right?"
+            f"{path}: the current moves {reach:.4g} Ah, {reach / capacity_ah:.0f} times the capacity of "
+            f"{capacity_ah:g} Ah: is time_s in s, the current that of one cell in A, and --cell or --capacity-ah right?"
         )
+    swing = _soc_swing(data)
+    if swing >= SOC_SWING and reach < swing * capacity_ah / CAPACITY_OFF:
+        raise DataError(
+            f"{path}: soc moves by {100 * swing:.0f} %, yet the current only by {reach:.3g} Ah, and the capacity is "
+            f"{capacity_ah:g} Ah: is time_s in s (not min or h), and --cell or --capacity-ah right?"
+        )
+
+
+def _soc_swing(data: Measured) -> float:
+    """How far soc moves, but for what it moves in gaps."""
+    if data.soc is None:
+        return 0.0
+    known = np.isfinite(data.soc) & np.isfinite(data.current_a)
+    if not known.any():
+        return 0.0
+    soc, gaps = data.soc[known], np.cumsum(data.after_gap)[known]
+    moved = np.where(np.diff(gaps, prepend=gaps[0]) > 0, 0.0, np.diff(soc, prepend=soc[0]))
+    return float(np.ptp(np.cumsum(moved)))
 
 
 class _Table:
@@ -230,7 +269,7 @@ class _Table:
 def _csv(path: Path, packed: bool) -> _Table:
     """The wanted columns, a stretch of rows at a time: what is in memory as text has a bound."""
     with _rows(path, packed) as rows:
-        names = [name.strip() for name in next(rows, [])]
+        names = [name.strip() for name in _header(rows)]
         for name in sorted(WANTED):
             if names.count(name) > 1:
                 raise DataError(f"{path}:1: the column {name} twice")
@@ -258,6 +297,11 @@ def _rows(path: Path, packed: bool) -> Iterator[Any]:
         yield csv.reader(itertools.chain.from_iterable(_lines(file)))
 
 
+def _header(rows: Iterator[list[str]]) -> list[str]:
+    """The first row that is not empty."""
+    return next((row for row in rows if row), [])
+
+
 def _lines(file: IO[str]) -> Iterator[list[str]]:
     """Lines, many at a time, each of a length that can be: what has no end of line does not fill the memory."""
     rest = ""
@@ -273,7 +317,7 @@ def _lines(file: IO[str]) -> Iterator[list[str]]:
 def _line_of(path: Path, packed: bool, row: int) -> int:
     """The line of a row, for an error: read again, since no other row needs it."""
     with _rows(path, packed) as rows:
-        next(rows)
+        _header(rows)
         for _ in itertools.islice((found for found in rows if found), row + 1):
             pass
         return int(rows.line_num)
@@ -382,7 +426,7 @@ def _time(table: _Table, name: str, flags: dict[str, int]) -> tuple[FloatArray, 
     if len(time) > 1 and latest[-1] == latest[0]:
         raise DataError(f"{table.path}: {name} stands still at {latest[0]:g}")
     repeated = known & ~back & (step == 0)
-    repeated[0] = False
+    repeated[np.argmax(known)] = False
     counts = {"time_unknown": ~known, "time_backwards": back, "time_repeated": repeated}
     flags.update({kind: int(rows.sum()) for kind, rows in counts.items()})
     return latest, ~known | back
