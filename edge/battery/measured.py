@@ -447,7 +447,7 @@ def _values(table: _Table, key: str, name: str, lost: BoolArray, flags: dict[str
     share = beyond.sum() / max(1, (~unknown).sum())
     if share > (WRONG_SOC if key == "soc" else 0.5):
         row = int(np.flatnonzero(beyond)[0])
-        usual = float(np.median(values[beyond]))
+        usual = float(np.sort(values[beyond])[beyond.sum() // 2])  # infinities have no mean
         unit = next((f"; {text}" for a, b, text in OTHER_UNITS[key] if a <= usual <= b), "")
         what = "soc must be 0 to 1" if key == "soc" else f"{name} must be {low:g} to {high:g}"
         raise DataError(

@@ -83,16 +83,10 @@ def _replay(
     gaps = np.flatnonzero(data.after_gap)
     columns = (data.current_a, data.voltage_v, data.temp_degc)
     times = np.insert(data.time_s, gaps, data.time_s[gaps])
-    rows = [np.insert(column, gaps, np.nan)[:, None] for column in columns]
-    soc, sd = np.empty(len(times)), np.empty(len(times))
-    steps = np.diff(times, prepend=times[0]).tolist()
-    for k, (dt, current, voltage, temp) in enumerate(zip(steps, *rows, strict=True)):
-        estimator.step(dt, current, voltage, temp)
-        soc[k], sd[k] = estimator.soc[0], estimator.soc_sd[0]
-        if progress is not None and not k % 5000:
-            progress(k / len(times))
+    current, voltage, temp = (np.insert(column, gaps, np.nan)[:, None] for column in columns)
+    soc, sd = estimator.run(times, current, voltage, temp, progress)
     unknown = gaps + np.arange(len(gaps))
-    return np.delete(soc, unknown), np.delete(sd, unknown)
+    return np.delete(soc[:, 0], unknown), np.delete(sd[:, 0], unknown)
 
 
 def count_soc(data: Measured, initial_soc: float, capacity_ah: float) -> FloatArray:

@@ -224,13 +224,15 @@ def test_irregular_steps(capsys: Capture, tmp_path: Path) -> None:
     assert report["max_abs_pct"] < 2
 
 
-def test_belief_in_the_start(capsys: Capture) -> None:
-    """The surer of a wrong start, the longer it lasts."""
-    errors = [
-        soc(capsys, EXTRACT, "--cell", "lg_hg2", "--initial-soc", 0.9, "--initial-soc-sd", sd)["rmse_pct"]
-        for sd in (0.2, 0.001)
+def test_belief_in_the_start() -> None:
+    """The first row's band is what was believed, narrowed a little by the first voltage; without a belief it is wide."""
+    data, cell = load_measured(EXTRACT), load_cell("lg_hg2")
+    first = [
+        estimate_soc(data, cell, initial_soc, None, 850.0, initial_soc_sd=sd).soc_sd[0]
+        for initial_soc, sd in ((0.85, 0.005), (0.85, 0.05), (None, None))
     ]
-    assert errors[0] < errors[1]
+    assert first[0] < first[1] < first[2]
+    assert first[2] > 0.1
 
 
 def test_counting() -> None:
@@ -352,27 +354,26 @@ def test_refusals(capsys: Capture, arguments: list[str], status: int, says: str)
     assert status == 2 or shown.err.count("\n") == 1
 
 
-# Drives on which no model was fitted: data, whole drive from its right soc (RMSE, largest), and from half of
-# its time on with an unknown soc, from 600 s on (RMSE); in %. A third above what was measured.
-HELD_OUT = [
-    ("lg_hg2_nmc/Mixed1_+40", 1.0, 1.8, 1.3),
-    ("lg_hg2_nmc/Mixed1_+25", 0.8, 1.3, 0.9),
-    ("lg_hg2_nmc/Mixed1_+10", 0.8, 1.9, 2.9),
-    ("lg_hg2_nmc/Mixed1_+00", 0.7, 1.2, 3.0),
-    ("lg_hg2_nmc/Mixed1_-10", 1.9, 3.1, 4.4),
-    ("lg_hg2_nmc/Mixed1_-20", 2.7, 4.2, 3.3),
-]
-# The A123's resistances come from these very drives (docs/battery.md has each left out): a guard, no judgement.
-FITTED = [
-    ("a123_lfp/drive_+45", 2.4, 4.7, 8.4),
-    ("a123_lfp/drive_+25", 1.6, 4.3, 7.7),
-    ("a123_lfp/drive_+05", 1.9, 4.7, 13.4),
-    ("a123_lfp/drive_-05", 1.6, 4.2, 12.2),
-    ("a123_lfp/drive_-25", 1.4, 2.8, 8.4),
+# Drives on which no model was fitted. RMSE and largest error in %, whole drive from its right soc, and RMSE from half of
+# its time on with an unknown soc, from 600 s on: limits that the project set itself for harder cases, with errors of
+# the sensors (docs/battery.md measures those; this is a guard).
+DRIVES = [
+    ("lg_hg2_nmc/Mixed1_+40", 1.0, 2.5, 1.0),
+    ("lg_hg2_nmc/Mixed1_+25", 1.0, 2.5, 1.0),
+    ("lg_hg2_nmc/Mixed1_+10", 1.0, 2.5, 1.0),
+    ("lg_hg2_nmc/Mixed1_+00", 1.2, 3.0, 1.2),
+    ("lg_hg2_nmc/Mixed1_-10", 1.2, 3.0, 1.2),
+    ("lg_hg2_nmc/Mixed1_-20", 1.5, 4.0, 1.5),
+    # the A123's resistances come from these very drives; the flat of its OCV forbids to ask much of an unknown start
+    ("a123_lfp/drive_+45", 2.0, 4.0, 10.0),
+    ("a123_lfp/drive_+25", 2.0, 4.0, 10.0),
+    ("a123_lfp/drive_+05", 2.0, 4.0, 10.0),
+    ("a123_lfp/drive_-05", 2.0, 4.0, 10.0),
+    ("a123_lfp/drive_-25", 2.0, 4.0, 10.0),
 ]
 
 
-@pytest.mark.parametrize(("name", "rmse", "largest", "unknown"), HELD_OUT + FITTED)
+@pytest.mark.parametrize(("name", "rmse", "largest", "unknown"), DRIVES)
 def test_drives(
     capsys: Capture, shared_data: Path, name: str, rmse: float, largest: float, unknown: float
 ) -> None:
