@@ -150,3 +150,30 @@ def test_every_file_at_hand(shared_data: Path) -> None:
         told += right
     print(f"{told} of {len(paths)} told")
     assert told > 70
+
+
+def test_no_piece_of_any_file_is_accused(shared_data: Path) -> None:
+    """A minute to two hours of each: as it is, with noise, with the voltage a row late, and thinned."""
+    print("seed", SEED)
+    rng = np.random.default_rng(SEED)
+    told = tried = 0
+    for path in sorted((shared_data / "battery").glob("*/*.csv.gz")):
+        data = load_measured(path, "discharge-positive")
+        for length_s in (60, 300, 1800, 7200):
+            begin = data.time_s[0] + rng.uniform(0, max(0.0, np.ptp(data.time_s) - length_s))
+            first, last = np.searchsorted(data.time_s, [begin, begin + length_s])
+            time, current, voltage = (a[first:last] for a in (data.time_s, data.current_a, data.voltage_v))
+            if len(time) < 3:
+                continue
+            step = slice(None, None, int(rng.integers(1, 50)))
+            for t, i, v in (
+                (time, current, voltage),
+                (time, current, voltage + rng.normal(0, 0.01, len(time))),
+                (time[1:], current[1:], voltage[:-1]),
+                (time[step], current[step], voltage[step]),
+            ):
+                found = current_sign(t, i, v)
+                assert found.verdict >= 0, (path.name, begin, length_s, found)
+                told, tried = told + found.verdict, tried + 1
+    print(f"{told} of {tried} told")
+    assert told > 300
