@@ -397,7 +397,9 @@ class Health:
         if fingerprint.decode("ascii", "replace") != self.model.fingerprint:
             raise CellModelError(f"the memory of health is of another cell model than {self.model.name}")
         if tuple(found) != sizes:
-            raise CellModelError(f"the memory of health is of {found[0]} cells in {found[1]} strings, not {sizes}")
+            raise CellModelError(
+                f"the memory of health is of {found[0]} cells in {found[1]} strings, not {sizes}"
+            )
         shapes = self._shapes()
         counts = [math.prod(s) for s in shapes.values()]
         if len(memory) != _HEAD.size + 8 * sum(counts):
@@ -482,7 +484,9 @@ class Health:
         stands, longer, back = (self._good(*p[:4]) for p in pairs)
         with np.errstate(divide="ignore"):
             kept, first, second = (p[2] / np.maximum(p[0], 1e-9) ** 2 for p in pairs)
-        kept = kept * (1 + np.maximum(self._hours - self._end[:, HOURS], 0.0) / SWING_H) ** 2  # where none is good
+        kept = (
+            kept * (1 + np.maximum(self._hours - self._end[:, HOURS], 0.0) / SWING_H) ** 2
+        )  # where none is good
         has_end = self._end[:, SET] > 0
         lengthens = longer & (~stands | (pairs[1][2] * pairs[0][0] ** 2 <= pairs[0][2] * pairs[1][0] ** 2))
         lengthens &= stands | ~back | (first <= second)
@@ -611,7 +615,10 @@ class Health:
         """
         m = self.model
         soc, temp = np.maximum(self._place_soc, 0.0), self._temp_degc
-        ohm = np.stack([m.at(table, soc, temp) for table in m.relaxation_ohm], axis=1) * self.resistance_ratio[:, None]
+        ohm = (
+            np.stack([m.at(table, soc, temp) for table in m.relaxation_ohm], axis=1)
+            * self.resistance_ratio[:, None]
+        )
         knee = np.interp(temp, m.temp_degc, m.knee_a)
         now = m.at(m.r0_ohm, soc, temp) * self._current_a
         now = now + m.at(m.rct_ohm, soc, temp) * knee * np.arcsinh(self._current_a / knee)
