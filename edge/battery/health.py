@@ -108,6 +108,7 @@ class Health:
     string_of_cell : [n] the string of each cell, 0..S-1
     parallel : cells in parallel behind each voltage; capacities are those of one
     rated_ah : capacity of one cell when new; without it, the model's
+    rated_rel_sd : how far the present capacity may be from that (relative sd) before anything was measured
     min_swing : the least change of soc that a capacity may come from
 
     Raises
@@ -122,6 +123,7 @@ class Health:
         string_of_cell: npt.ArrayLike,
         parallel: int = 1,
         rated_ah: float | None = None,
+        rated_rel_sd: float = PRIOR_REL_SD,
         min_swing: float = MIN_SWING,
     ) -> None:
         strings = np.asarray(string_of_cell, dtype=np.int64)
@@ -129,11 +131,14 @@ class Health:
             raise ValueError("string_of_cell must number the strings 0, 1, ... with a cell in each")
         if parallel < 1 or not 0.05 <= min_swing <= 1:
             raise ValueError("parallel must be 1 or more, and min_swing 0.05 to 1")
+        if not 0.001 <= rated_rel_sd <= 1:
+            raise ValueError(f"rated_rel_sd must be 0.001 to 1, not {rated_rel_sd}")
         if rated_ah is not None and not 0 < rated_ah < math.inf:
             raise ValueError(f"rated_ah must be more than 0, not {rated_ah}")
         self.model = model
         self.parallel = parallel
         self.rated_ah = rated_ah or model.capacity_ah
+        self.rated_rel_sd = rated_rel_sd
         self.min_swing = min_swing
         self._string = strings
         n, count, k = len(strings), int(strings.max()) + 1, len(model.tau_s)
@@ -287,12 +292,12 @@ class Health:
         is_open = np.zeros(count, dtype=bool) if open is None else _shaped("open", open, count) > 0
         if not 0 <= dt_s < math.inf:
             raise ValueError(f"dt_s must be 0 or more, not {dt_s}")
+        drained = None if balancing_a is None else _shaped("balancing_a", balancing_a, n)
         dt_s = float(dt_s)
         if is_open.any():
             self._learn_zero(dt_s, shown, is_open)
         self._add(dt_s, np.where(is_open, 0.0, shown), ~is_open)
-        if balancing_a is not None:
-            drained = _shaped("balancing_a", balancing_a, n)
+        if drained is not None:
             self._drained_as += np.where(np.isfinite(drained), drained, 0.0) * dt_s
         self._voltage_v = np.where(np.isfinite(voltage), voltage, self._voltage_v)
         self._block_s += dt_s
@@ -342,11 +347,14 @@ class Health:
         ratio_sd: npt.ArrayLike,
         soc: npt.ArrayLike,
         temp_degc: npt.ArrayLike,
+        capacity_ah: npt.ArrayLike,
     ) -> None:
         """Take in the estimator's resistance ratios, [n] each, which have held for the last `dt_s` (10 s to hours).
 
-        The part of each that is the estimator's prior (1, the model's `resistance_rel_sd`) is taken out. NaN, and
-        ratios that are not known better than the prior, say nothing.
+        An estimator takes a cell's resistances to be the model's by its capacity (`capacity_ah`, which it counts with); a
+        ratio is over that, and is made here one over a new cell's. The part of it that is the estimator's
+        prior (1, the model's `resistance_rel_sd`) is taken out. NaN, and ratios that are not known better
+        than the prior, say nothing.
 
         Raises
         ------
@@ -356,6 +364,7 @@ class Health:
         n = len(self._string)
         parts = (("ratio", ratio), ("ratio_sd", ratio_sd), ("soc", soc), ("temp_degc", temp_degc))
         r, sd, s, t = (_shaped(name, values, n) for name, values in parts)
+        q = _shaped("capacity_ah", capacity_ah, n)
         if not 0 <= dt_s < math.inf:
             raise ValueError(f"dt_s must be 0 or more, not {dt_s}")
         prior = self.model.uncertainty.resistance_rel_sd**-2
@@ -363,8 +372,8 @@ class Health:
             gained = sd**-2 - prior
             found = (r * sd**-2 - prior) / gained
             ok = (gained > 0) & (found > 0.05) & (found < 20) & (abs(t) <= TEMP_MAX_DEGC)
-            ok &= (s >= MIDDLE_SOC[0]) & (s <= MIDDLE_SOC[1]) & (sd > 0)
-            log, weight = np.where(ok, np.log(found), 0.0), np.where(ok, gained * found**2, 0.0)
+            ok &= (s >= MIDDLE_SOC[0]) & (s <= MIDDLE_SOC[1]) & (sd > 0) & (q > 0) & (q < math.inf)
+            log, weight = np.where(ok, np.log(found * self.rated_ah / q), 0.0), np.where(ok, gained * found**2, 0.0)
         weight *= min(dt_s / EVIDENCE_S, 1.0)
         z = np.where(ok, 1 / (t + KELVIN) - 1 / (REFERENCE_DEGC + KELVIN), 0.0)
         new = np.stack([weight, weight * z, weight * z * z, weight * log, weight * z * log], axis=1)
@@ -397,9 +406,7 @@ class Health:
         if fingerprint.decode("ascii", "replace") != self.model.fingerprint:
             raise CellModelError(f"the memory of health is of another cell model than {self.model.name}")
         if tuple(found) != sizes:
-            raise CellModelError(
-                f"the memory of health is of {found[0]} cells in {found[1]} strings, not {sizes}"
-            )
+            raise CellModelError(f"the memory of health is of {found[0]} cells in {found[1]} strings, not {sizes}")
         shapes = self._shapes()
         counts = [math.prod(s) for s in shapes.values()]
         if len(memory) != _HEAD.size + 8 * sum(counts):
@@ -426,14 +433,14 @@ class Health:
         sums, shares, pairs = self._with(self._sums, self._shares, self._pairs)
         n = len(self._string)
         prior = np.zeros((n, 4))
-        prior[:, WEIGHT] = prior[:, RANDOM] = PRIOR_REL_SD**-2
+        prior[:, WEIGHT] = prior[:, RANDOM] = self.rated_rel_sd**-2
         shares = shares + prior
-        slope, variance, chi2 = solve(sums + prior_of(np.ones(n), PRIOR_REL_SD))
+        slope, variance, chi2 = solve(sums + prior_of(np.ones(n), self.rated_rel_sd))
         # where the pairs differ by more than they should, the bars are too short (Birge's ratio)
         variance *= np.maximum(chi2 / np.maximum(pairs, 1.0), 1.0)
         weight = shares[:, WEIGHT]
         chance = variance * shares[:, RANDOM] / weight
-        told = 1 - PRIOR_REL_SD**-2 / weight
+        told = 1 - self.rated_rel_sd**-2 / weight
         common = (shares[:, AXIS] / weight) ** 2 + (shares[:, ZERO] / weight) ** 2
         common = (common + (told * self.model.uncertainty.current_gain_sd) ** 2) * slope**2
         q = self.rated_ah
@@ -484,9 +491,7 @@ class Health:
         stands, longer, back = (self._good(*p[:4]) for p in pairs)
         with np.errstate(divide="ignore"):
             kept, first, second = (p[2] / np.maximum(p[0], 1e-9) ** 2 for p in pairs)
-        kept = (
-            kept * (1 + np.maximum(self._hours - self._end[:, HOURS], 0.0) / SWING_H) ** 2
-        )  # where none is good
+        kept = kept * (1 + np.maximum(self._hours - self._end[:, HOURS], 0.0) / SWING_H) ** 2  # where none is good
         has_end = self._end[:, SET] > 0
         lengthens = longer & (~stands | (pairs[1][2] * pairs[0][0] ** 2 <= pairs[0][2] * pairs[1][0] ** 2))
         lengthens &= stands | ~back | (first <= second)
@@ -569,8 +574,7 @@ class Health:
 
     def _relax(self, dt_s: float) -> None:
         """Low-passed current and hysteresis, over a time in which the current was `_current_a`."""
-        knee = np.interp(self._temp_degc, self.model.temp_degc, self.model.knee_a)
-        bent = knee * np.arcsinh(self._current_a / knee)
+        bent = self._bend()
         left = np.exp(-dt_s / self.model.tau_s)
         self._bent_a = left * self._bent_a + (1 - left) * bent[:, None]
         unknown = ((1 - self._known) * (UNKNOWN_C * self.rated_ah) ** 2)[:, None]
@@ -583,6 +587,12 @@ class Health:
         self._rest_s = np.where(resting, self._rest_s + dt_s, 0.0)
         self._fresh = np.where(resting, self._fresh, 1.0)
         self._since_s += dt_s
+
+    def _bend(self) -> FloatArray:
+        """[n] the current as the electrodes feel it."""
+        knee = np.interp(self._temp_degc, self.model.temp_degc, self.model.knee_a)
+        knee = knee * self.rated_ah / self.model.capacity_ah
+        return np.asarray(knee * np.arcsinh(self._current_a / knee))
 
     def _look(self) -> None:
         """See whether the voltages of this block are anchors."""
@@ -615,14 +625,10 @@ class Health:
         """
         m = self.model
         soc, temp = np.maximum(self._place_soc, 0.0), self._temp_degc
-        ohm = (
-            np.stack([m.at(table, soc, temp) for table in m.relaxation_ohm], axis=1)
-            * self.resistance_ratio[:, None]
-        )
-        knee = np.interp(temp, m.temp_degc, m.knee_a)
-        now = m.at(m.r0_ohm, soc, temp) * self._current_a
-        now = now + m.at(m.rct_ohm, soc, temp) * knee * np.arcsinh(self._current_a / knee)
-        now = now * self.resistance_ratio
+        ratio = self.resistance_ratio * m.capacity_ah / self.rated_ah
+        ohm = np.stack([m.at(table, soc, temp) for table in m.relaxation_ohm], axis=1) * ratio[:, None]
+        now = m.at(m.r0_ohm, soc, temp) * self._current_a + m.at(m.rct_ohm, soc, temp) * self._bend()
+        now = now * ratio
         fresh = ok & (self._fresh > 0)
         expected = ohm * self._bent_a
         spread = (SHARE_REL_SD * expected) ** 2 + ohm**2 * self._bent_var + AMPLITUDE_SD_V**2
@@ -682,7 +688,8 @@ class Health:
 
     def _new_ohm(self) -> float:
         m = self.model
-        return float(pulse_resistance_ohm(m, REFERENCE_SOC, REFERENCE_DEGC, m.capacity_ah, PULSE_S))
+        of_model = float(pulse_resistance_ohm(m, REFERENCE_SOC, REFERENCE_DEGC, m.capacity_ah, PULSE_S))
+        return of_model * m.capacity_ah / self.rated_ah
 
     def _drawn(self, values: FloatArray, variance: FloatArray) -> FloatArray:
         """Each value drawn to its string's mean by chance's share in the spread."""
