@@ -397,13 +397,12 @@ DRIVES = [
 
 
 @pytest.mark.parametrize(("name", "rmse", "largest", "unknown"), DRIVES)
-def test_drives(
-    capsys: Capture, shared_data: Path, name: str, rmse: float, largest: float, unknown: float
-) -> None:
+def test_drives(shared_data: Path, name: str, rmse: float, largest: float, unknown: float) -> None:
     path = shared_data / "battery" / f"{name}.csv.gz"
-    cell = "lg_hg2" if name.startswith("lg") else "a123_26650"
-    right = soc(capsys, path, "--cell", cell, "--initial-soc", 1)
-    half = soc(capsys, path, "--cell", cell, "--start-s", load_measured(path).time_s[-1] / 2)
+    cell = load_cell("lg_hg2" if name.startswith("lg") else "a123_26650")
+    data = load_measured(path)
+    right = soc_report(estimate_soc(data, cell, 1.0), (1.0, 1.0), {})
+    half = soc_report(estimate_soc(data, cell, start_s=data.time_s[-1] / 2), (1.0, 1.0), {})
     print(name, right["rmse_pct"], right["max_abs_pct"], right["coverage95"], half["after_600s"]["rmse_pct"])
     assert right["rmse_pct"] < rmse
     assert right["max_abs_pct"] < largest
