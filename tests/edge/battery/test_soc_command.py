@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from edge.battery.measured import Measured, check_against_cell, load_measured
@@ -323,7 +323,9 @@ def test_any_table_is_one_error_or_an_estimate_within_bounds(
     try:
         data = check_against_cell(path, load_measured(path), CELLS[cell])
     except DataError:
+        event("refused")
         return
+    event("estimated")
     run = estimate_soc(data, CELLS[cell], initial)
     assert len(run.soc) == len(rows)
     assert ((run.soc >= 0) & (run.soc <= 1)).all()
