@@ -299,15 +299,26 @@ VALUES = st.one_of(
     st.floats(-20, 20).map(str),
     st.floats(allow_nan=False).map(str),
 )
-STEPS = st.one_of(st.sampled_from([0.0, 0.1, 1.0, 10.0, 3600.0, 1e6]), st.floats(0, 1e7))
+
+
+def mostly(low: float, high: float) -> st.SearchStrategy[str]:
+    """Values that a cell can show, four times in five."""
+    return st.integers(0, 4).flatmap(lambda k: VALUES if k == 0 else st.floats(low, high).map(str))
+
+
+ROWS = st.tuples(
+    st.one_of(st.sampled_from([0.0, 0.1, 1.0, 10.0, 3600.0, 1e6]), st.floats(0, 100)),
+    mostly(-5, 5),
+    mostly(2.8, 3.6),
+    mostly(-30, 40),
+    st.sampled_from(["", "", "", "", "0.5", "1", "0.49", "nan"]),
+)
 CELLS = {name: load_cell(name) for name in ("lg_hg2", "a123_26650")}
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    rows=st.lists(
-        st.tuples(STEPS, VALUES, st.one_of(VALUES, st.floats(2.8, 4.2).map(str)), VALUES, VALUES), max_size=40
-    ),
+    rows=st.lists(ROWS, max_size=40),
     cell=st.sampled_from(sorted(CELLS)),
     initial=st.sampled_from([None, 0.0, 0.5, 1.0]),
 )
@@ -329,7 +340,7 @@ def test_any_table_is_one_error_or_an_estimate_within_bounds(
     run = estimate_soc(data, CELLS[cell], initial)
     assert len(run.soc) == len(rows)
     assert ((run.soc >= 0) & (run.soc <= 1)).all()
-    assert ((run.soc_sd >= 0) & (run.soc_sd <= 1)).all()
+    assert (np.isfinite(run.soc_sd) & (run.soc_sd >= 0)).all()
     assert all(math.isfinite(value) for value in run.final.values())
     capacity = measure_capacity(data, CELLS[cell])
     assert 0 < capacity[0] < 10
