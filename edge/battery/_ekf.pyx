@@ -62,6 +62,8 @@ cpdef enum:              # columns of `window`: sums over it, of one cell
 cdef double SQRT3 = 1.7320508075688772
 cdef double WINDOW_S = 5.0
 cdef double UNKNOWN_C = 0.5          # sd of an unknown current, in capacities per hour
+cdef double UNSEEN_C = 0.2           # sd of its mean over an hour
+cdef double SOC_SD_MAX = 0.5
 cdef double UNKNOWN_TAU_S = 60.0     # and how long it stays the same
 cdef double OFFSET_TAU_S = 36000.0   # for how long a sensor's offset is one error
 cdef double GAIN_TAU_S = 1e6         # the same of gain and capacity
@@ -430,12 +432,19 @@ cdef class Kernel:
                 p[a * N + b] *= f[a] * f[b]
 
         p[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * c.unknown_s
+        # what flowed unseen is in the slowest process, too
+        p[5 * N + 5] += (1.0 - f[5] * f[5]) * (UNSEEN_C * self.capacity) ** 2 * c.unknown_s / most(s.seconds, 1e-9)
         p[N + 1] += s.q[1] * misfit
         p[2 * N + 2] += s.q[2] * misfit
         p[4 * N + 4] += (1.0 - c.turn * c.turn) * (self.h_sd * self.h_sd + FLOOR * FLOOR)
         p[3 * N + 3] += s.q[3]
         for a in range(5, N):
             p[a * N + a] += s.q[a]
+        if p[0] > SOC_SD_MAX * SOC_SD_MAX:  # nothing is less known than that: the row and the column shrink alike
+            m[0] = SOC_SD_MAX / sqrt(p[0])
+            p[0] *= m[0]
+            for b in range(N):
+                p[b] *= m[0]
 
     cdef inline double _judge(self, double misfit, double dt, const double* x, const double* p) noexcept nogil:
         """The mean square of the model's errors as estimated: what the errors turn out to be is what they are.

@@ -55,7 +55,10 @@ SAME_SD = 1.5  # two guesses are one when their means are closer than this, in u
 HISTORIES = ((0.6, 0.1, 0.0, 0.03), (0.4, 0.9, 0.35, 0.2))
 STILL_C = 0.05
 UNSEEN_SAME_C = 0.01  # less than that in the unseen relaxation makes no difference
-SEEN_TAU_S = (10.0, 100.0)  # a process as fast as the first has followed the present current; as the second, half
+SEEN_TAU_S = (
+    10.0,
+    100.0,
+)  # a process as fast as the first has followed the present current; as the second, half
 DEFAULT_TEMP_DEGC = 25.0
 TEMP_MAX_DEGC = 150.0  # beyond these it is a broken sensor (the kernel has the same numbers)
 CURRENT_MAX_C = 200.0
@@ -137,7 +140,7 @@ class PackEstimator:
     initial_soc
         Of all cells; None: unknown.
     initial_soc_sd
-        How well `initial_soc` is known (sd); None: 0.05.
+        How well `initial_soc` is known (sd); None: 0.015. Either way it may be plain wrong (DOUBT).
     parallel
         Cells in parallel behind each voltage: the string's current divides by it.
     capacity_ah
@@ -174,7 +177,9 @@ class PackEstimator:
         self._kernel = Kernel(model, nodes_of(model))
         self._string = strings
         self._cells_of = [np.flatnonzero(strings == s) for s in range(int(strings.max()) + 1)]
-        self._clock = np.zeros(2)  # seconds in the open window, and of windows since the last look at the guesses
+        self._clock = np.zeros(
+            2
+        )  # seconds in the open window, and of windows since the last look at the guesses
         self._capacity_ah = np.full(n, model.capacity_ah if capacity_ah is None else capacity_ah)
         self._temp_degc = np.full(n, DEFAULT_TEMP_DEGC)
         # 0: waits for its first voltage; 0.5: the same, with a given soc; 1: runs
@@ -224,9 +229,11 @@ class PackEstimator:
 
     @property
     def r0_ohm(self) -> FloatArray:
-        """[n] ohmic resistance as estimated, at the present soc and temperature."""
-        ohm = self.model.at(self.model.r0_ohm, self._soc, self._temp_degc)
-        return self.resistance_ratio * ohm * self.model.capacity_ah / self._capacity_ah
+        """[n] resistance to a small step of the current, as estimated, at the present soc and temperature: ohmic and
+        charge transfer."""
+        instant = self.model.r0_ohm + self.model.rct_ohm
+        ohm = self.model.at(instant, self._soc, self._temp_degc)
+        return np.asarray(self.resistance_ratio * ohm * self.model.capacity_ah / self._capacity_ah)
 
     @property
     def current_offset_a(self) -> FloatArray:

@@ -48,9 +48,13 @@ class Twin:
 
     def at(self, table: Array, soc: float) -> float:
         """Interpolation over soc, then over temperature, by numpy's own."""
-        return float(np.interp(self.temp, self.m.temp_degc, [np.interp(soc, self.m.soc, row) for row in table]))
+        return float(
+            np.interp(self.temp, self.m.temp_degc, [np.interp(soc, self.m.soc, row) for row in table])
+        )
 
-    def row(self, dt: float, reading: float, voltage: float, temp: float, balancing: float, opened: bool) -> None:
+    def row(
+        self, dt: float, reading: float, voltage: float, temp: float, balancing: float, opened: bool
+    ) -> None:
         """One row of measurements: sums, and what is exact."""
         m, w = self.m, self.window
         self.temp = temp if abs(temp) <= 150 else self.temp
@@ -109,11 +113,14 @@ class Twin:
             (1 - fe**2) * size,
             (1 - fk**2) * u.resistance_rel_sd**2,
             (1 - w.turn**2) * (u.hysteresis_sd**2 + 1e-12),
-            (1 - fu**2) * (1e-6 * m.capacity_ah) ** 2,
+            (1 - fu**2) * m.capacity_ah**2 * (1e-12 + 0.2**2 * w.unknown_s / max(dt, 1e-9)),
             (1 - fb**2) * u.current_offset_c**2,
             (1 - fg**2) * gain_sd**2,
         ]
         self.p = f @ self.p @ f.T + np.diag(q)
+        shrink = np.ones(N)
+        shrink[0] = min(1.0, 0.5 / math.sqrt(self.p[0, 0]))
+        self.p *= np.outer(shrink, shrink)
 
     def correct(self, w: Window) -> None:
         m, u, x = self.m, self.m.uncertainty, self.x
@@ -190,7 +197,13 @@ class Pack:
         self.misfit, self.clock = np.ones(n), np.zeros(2)
 
     def advance(
-        self, dt: Array, current: Array, voltage: Array, temp: Array, balancing: Array, opened: npt.NDArray[np.uint8]
+        self,
+        dt: Array,
+        current: Array,
+        voltage: Array,
+        temp: Array,
+        balancing: Array,
+        opened: npt.NDArray[np.uint8],
     ) -> int:
         nothing = np.empty((0, 0))
         return self.kernel.advance(
@@ -212,12 +225,16 @@ def test_equal_to_the_textbook(name: str) -> None:
     closed = since = 0.0
     for _ in range(rows):
         dt = float(rng.choice([0.0, 0.1, 1.0, 4.0, 10 ** rng.uniform(-3, 4)], p=[0.05, 0.3, 0.4, 0.2, 0.05]))
-        current = np.where(rng.random(2) < 0.1, rng.choice([np.nan, np.inf, 1e300]), rng.normal(0, model.capacity_ah, 2))
+        current = np.where(
+            rng.random(2) < 0.1, rng.choice([np.nan, np.inf, 1e300]), rng.normal(0, model.capacity_ah, 2)
+        )
         opened = (rng.random(2) < 0.15).astype(np.uint8)
         voltage = model.at(model.ocv_v, pack.x[:, 0], pack.temp) + rng.normal(0, 0.05, n)
         odd = rng.random(n)
         voltage = np.select([odd < 0.3, odd < 0.31, odd < 0.32], [np.nan, 0.1, 65.5], voltage)
-        temp = np.where(rng.random(n) < 0.02, rng.choice([np.nan, np.inf, 1e9]), pack.temp + rng.normal(0, 0.3, n))
+        temp = np.where(
+            rng.random(n) < 0.02, rng.choice([np.nan, np.inf, 1e9]), pack.temp + rng.normal(0, 0.3, n)
+        )
         balancing = np.where(rng.random(n) < 0.1, rng.choice([np.nan, 0.1]), 0.0)
         pack.advance(*(np.array([a]) for a in (dt, current, voltage, temp, balancing, opened)))  # type: ignore[arg-type]
         since += dt
@@ -229,8 +246,22 @@ def test_equal_to_the_textbook(name: str) -> None:
                 np.testing.assert_allclose(pack.x[c], twin.x, rtol=1e-9, atol=1e-9)
                 np.testing.assert_allclose(pack.p[c], twin.p, rtol=1e-9, atol=1e-9 * twin.p.diagonal().max())
                 np.testing.assert_allclose(
-                    [pack.waited[c], pack.surprise[c], pack.misfit[c], pack.score[c], pack.soc[c], pack.sd[c]],
-                    [twin.waited_s, twin.surprise_s, twin.misfit, twin.score, twin.x[0], math.sqrt(twin.p[0, 0])],
+                    [
+                        pack.waited[c],
+                        pack.surprise[c],
+                        pack.misfit[c],
+                        pack.score[c],
+                        pack.soc[c],
+                        pack.sd[c],
+                    ],
+                    [
+                        twin.waited_s,
+                        twin.surprise_s,
+                        twin.misfit,
+                        twin.score,
+                        twin.x[0],
+                        math.sqrt(twin.p[0, 0]),
+                    ],
                     rtol=1e-9,
                     atol=1e-9,
                 )
