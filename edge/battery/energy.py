@@ -27,8 +27,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from edge.battery.estimator import CellStates
 from edge.battery.model import CellModel, FloatArray
-from edge.battery.states import CellStates
 from edge.errors import CellModelError
 
 IntArray = npt.NDArray[np.int64]
@@ -199,7 +199,13 @@ def energy_left(
     first = np.searchsorted(string, np.arange(int(string[-1]) + 1))
     known = np.isfinite([getattr(states, k) for k in NEEDED]).all(axis=0) & (states.capacity_ah > 0)
     cells = _Cells(*(np.where(known, getattr(states, k), harmless) for k, harmless in NEEDED.items()))
-    cells = replace(cells, soc=np.where(known, np.clip(cells.soc, 0, 1), model.limits.soc_min))
+    per_ah = model.capacity_ah / cells.capacity_ah  # a larger cell has less resistance
+    cells = replace(
+        cells,
+        soc=np.where(known, np.clip(cells.soc, 0, 1), model.limits.soc_min),
+        resistance_ratio=np.maximum(cells.resistance_ratio, 0.01) * per_ah,
+        resistance_ratio_sd=cells.resistance_ratio_sd * per_ah,
+    )
     # which cell ends each string: by one moment for all
     typical = _typical(model, load)
     ends, _ = _end(model, cells, replace(load, moments=typical), limit, np.array([0.5]))
@@ -213,7 +219,7 @@ def energy_left(
     doubted = replace(
         weak,
         resistance_ratio=weak.resistance_ratio + weak.resistance_ratio_sd,
-        error_v=weak.error_v - weak.error_sd_v,
+        model_error_v=weak.model_error_v - weak.model_error_sd_v,
     )
     (sooner,), _ = _end(model, doubted, load, limit, np.array([0.5]))
     string_ah = (weak.soc - end) * weak.capacity_ah
@@ -240,8 +246,8 @@ NEEDED = {
     "resistance_ratio_sd": 0.0,
     "temp_degc": 25.0,
     "capacity_ah": 1.0,
-    "error_v": 0.0,
-    "error_sd_v": 0.0,
+    "model_error_v": 0.0,
+    "model_error_sd_v": 0.0,
 }
 
 
@@ -255,8 +261,8 @@ class _Cells:
     resistance_ratio_sd: FloatArray
     temp_degc: FloatArray
     capacity_ah: FloatArray
-    error_v: FloatArray
-    error_sd_v: FloatArray
+    model_error_v: FloatArray
+    model_error_sd_v: FloatArray
 
     def take(self, cells: IntArray) -> _Cells:
         return _Cells(*(getattr(self, k)[cells] for k in NEEDED))
@@ -278,7 +284,7 @@ def _end(
     at = cells.soc - way
     minutes = way * cells.capacity_ah / load.current_a * 60
     lasting = np.exp(-60 * minutes / model.uncertainty.model_tau_s)  # of the error now
-    room = _ocv(model, at, cells.temp_degc) + cells.error_v * lasting - limit_v
+    room = _ocv(model, at, cells.temp_degc) + cells.model_error_v * lasting - limit_v
     ohm = _ohm(model, at, cells.temp_degc) * cells.resistance_ratio
     share = (_moment_v(model, load, limit_v, cells.temp_degc, ohm) >= room).mean(axis=0)
     # where even the mean load meets the limit there is no more

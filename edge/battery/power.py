@@ -29,8 +29,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from edge.battery.estimator import CellStates
 from edge.battery.model import CellModel, FloatArray
-from edge.battery.states import CellStates
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -171,17 +171,19 @@ class PowerPredictor:
         )
         row = np.minimum(grid.astype(np.int64), len(m.temp_degc) - 2)
         soc, h = np.clip(a["soc"], 0, 1), np.clip(a["hysteresis"], -1, 1)
+        relaxation_a = a["relaxation_a"][:, : len(m.tau_s)]
+        per_ah = m.capacity_ah / a["capacity_ah"]  # a larger cell has less resistance
         cells = _Cells(
             soc=soc,
             soc_sd=np.abs(a["soc_sd"]),
-            ratio=np.maximum(a["resistance_ratio"], 0.01),
-            ratio_sd=np.abs(a["resistance_ratio_sd"]),
+            ratio=np.maximum(a["resistance_ratio"], 0.01) * per_ah,
+            ratio_sd=np.abs(a["resistance_ratio_sd"]) * per_ah,
             h=h,
-            y=np.ascontiguousarray(a["relaxation_a"].T),
+            y=np.ascontiguousarray(relaxation_a.T),
             temp_degc=a["temp_degc"],
             coulombs=3600 * a["capacity_ah"],
-            error_v=a["error_v"],
-            error_sd_v=np.abs(a["error_sd_v"]),
+            error_v=a["model_error_v"],
+            error_sd_v=np.abs(a["model_error_sd_v"]),
             knee_a=np.interp(a["temp_degc"], m.temp_degc, m.knee_a),
             temp_row=row * len(m.soc),
             temp_weight=(grid - row)[:, None],
@@ -193,7 +195,7 @@ class PowerPredictor:
         )
         column = np.minimum((soc * (len(m.soc) - 1)).astype(np.int64), len(m.soc) - 2)
         now = self._look_up(cells, column, (soc * (len(m.soc) - 1) - column)[:, None])
-        relaxation = (now[:, 5:] * a["relaxation_a"]).sum(axis=1)
+        relaxation = (now[:, 5:] * relaxation_a).sum(axis=1)
         return known, replace(
             cells,
             rest_v=now[:, 0] + now[:, 2] * h + cells.error_v - cells.ratio * relaxation,

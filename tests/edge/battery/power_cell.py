@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge.battery.estimator import CellStates
 from edge.battery.model import CellModel, load_cell
-from edge.battery.states import CellStates
 
 Array = npt.NDArray[np.float64]
 
@@ -79,8 +79,8 @@ def make_states(n: int, k: int = 2, **given: Any) -> CellStates:
         "hysteresis": 0.0,
         "temp_degc": 25.0,
         "capacity_ah": 5.0,
-        "error_v": 0.0,
-        "error_sd_v": 0.0,
+        "model_error_v": 0.0,
+        "model_error_sd_v": 0.0,
     }
     values: dict[str, Any] = {key: np.full(n, 1.0) * given.get(key, v) for key, v in usual.items()}
     return CellStates(**values, relaxation_a=np.zeros((n, k)) + np.asarray(given.get("relaxation_a", 0.0)))
@@ -93,7 +93,7 @@ class Twin:
         self.m, self.dt_s = model, dt_s
         self.soc, self.h = float(states.soc[cell]), float(states.hysteresis[cell])
         self.y = states.relaxation_a[cell].copy()
-        self.k, self.e = float(states.resistance_ratio[cell]), float(states.error_v[cell])
+        self.k, self.e = float(states.resistance_ratio[cell]), float(states.model_error_v[cell])
         self.temp, self.q = float(states.temp_degc[cell]), float(states.capacity_ah[cell])
         self.knee = float(np.interp(self.temp, model.temp_degc, model.knee_a))
 

@@ -36,7 +36,13 @@ def free(tmp_path_factory: pytest.TempPathFactory) -> CellModel:
 def test_equals_the_twin(free: CellModel, soc: float, temp: float, before_a: float) -> None:
     """The voltage limit, by bisection on a simulation in 100 steps: within 1 %."""
     states = make_states(
-        1, soc=soc, temp_degc=temp, relaxation_a=before_a, resistance_ratio=1.2, hysteresis=0.3, error_v=0.01
+        1,
+        soc=soc,
+        temp_degc=temp,
+        relaxation_a=before_a,
+        resistance_ratio=1.2,
+        hysteresis=0.3,
+        model_error_v=0.01,
     )
     found = PowerPredictor(free, [0]).limits(states)
     for row, seconds in enumerate(HORIZONS_S):
@@ -102,7 +108,10 @@ def test_colder_never_gives_more(free: CellModel, state: dict[str, float], colde
 
 
 @settings(max_examples=60, deadline=None)
-@given(states_of_a_cell, st.sampled_from(["resistance_ratio", "soc_sd", "resistance_ratio_sd", "error_sd_v"]))
+@given(
+    states_of_a_cell,
+    st.sampled_from(["resistance_ratio", "soc_sd", "resistance_ratio_sd", "model_error_sd_v"]),
+)
 def test_worse_or_less_known_never_gives_more(model: CellModel, state: dict[str, float], what: str) -> None:
     """The solver stops within 0.1 % of the limit."""
     worse = state | {what: state.get(what, 0.0) + 0.05}
@@ -187,7 +196,7 @@ def test_few_candidates_do_as_well_as_all(free: CellModel, monkeypatch: pytest.M
             resistance_ratio=rng.uniform(0.5, 3, n),
             temp_degc=rng.uniform(-30, 30, n),
             relaxation_a=rng.uniform(-3, 6, (n, 2)),
-            error_v=rng.normal(0, 0.05, n),
+            model_error_v=rng.normal(0, 0.05, n),
         )
         monkeypatch.setattr(power, "CANDIDATES", n)
         every = PowerPredictor(free, strings).limits(states)
