@@ -6,19 +6,22 @@ is known to it.
 
 Power, 10 s: of a pulse of constant current that was measured, the lowest (highest) voltage is set as the limit and the
 predictor is asked, at its begin, for the limit. The truth is that pulse's power: its current times the lesser voltage of
-begin and end. Pulses: HPPC (`pulses_*`; the model was fitted on these files) with at least 0.1 V of drop within the pulse and
-before it no more than 0.1 A. Drives: stretches of 10 s within 15 % of their mean current, of at least 0.4 C.
+begin and end. Pulses: HPPC (`pulses_*`; the model was fitted on these files) from a
+current of no more than 0.1 A. Drives: stretches of 10 s within 15 % of their mean current, of at least 0.4 C. Both only where the
+limit is LEAST_V or more from the OCV: a limit that is met at 2.5 V is further off.
 
 Energy: until the drive first meets 2.8 V (or its lowest voltage, where it ends before), from 80 to 30 % of soc. `own load`: the
-load as learnt over the whole drive; `so far`: as learnt until the question, a drive whose second half may be another.
+statistics of the load from the question to the end, as a bus that knows its route has them; `so far`: as learnt until the
+question, from a drive whose second half is another.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,7 @@ FITTED, HELD_OUT = ("US06", "LA92"), ("Mixed1", "Mixed2", "UDDS")
 PAGE = Path(__file__).parent.parent / "docs/battery/power.md"
 BEGIN, END = "<!-- validation: begin -->", "<!-- validation: end -->"
 CUT_V = 2.8
+LEAST_V = (0.3, 0.15)  # discharging, charging
 TEN_S = 1  # the place of 10 s in HORIZONS_S
 
 
@@ -75,12 +79,11 @@ def pulses(r: Replay) -> list[tuple[int, int]]:
     """(row before, last row) of each HPPC pulse."""
     edges = np.flatnonzero(np.abs(np.diff(r.current_a)) > 0.05)
     found = []
-    for before, last in zip(edges[:-1], edges[1:], strict=True):
+    for before, last in itertools.pairwise(edges):
         current = r.current_a[before + 2 : last + 1]
         if not (9.5 <= r.time_s[last] - r.time_s[before] <= 10.6) or np.ptp(current) > 0.1:
             continue
-        drop = abs(r.voltage_v[last] - r.voltage_v[before])
-        if abs(r.current_a[before]) < 0.1 and abs(current.mean()) > 0.2 and drop >= 0.1:
+        if abs(r.current_a[before]) < 0.1 and abs(current.mean()) > 0.2:
             found.append((int(before), int(last)))
     return found
 
@@ -107,7 +110,10 @@ def power_cases(r: Replay, parts: list[tuple[int, int]]) -> list[tuple[float, bo
     for before, last in parts:
         states = r.states(before)
         volts, current = r.voltage_v[before + 2 : last + 1], r.current_a[before + 2 : last + 1].mean()
-        charging = current < 0
+        charging = bool(current < 0)
+        ocv = float(r.model.at(r.model.ocv_v, r.soc[last], r.temp_degc[last]))
+        if abs(ocv - volts[-1]) < LEAST_V[charging]:
+            continue
         given = {"voltage_max_v": volts.max()} if charging else {"voltage_min_v": volts.min()}
         found = PowerPredictor(r.model, [0], **given).limits(states)
         limit = found.charge if charging else found.discharge
@@ -152,27 +158,32 @@ def row_of(key: str, ratio: list[float]) -> str:
     return f"| {key} | {len(q)} | {over:.1f} % | {q.mean():.3f} | {q.min():.2f} | {q.max():.2f} |"
 
 
-def energy_cases(model: CellModel, path: Path) -> Iterator[tuple[float, float, float, float]]:
-    """(soc, error with the own load, error with the load so far, its sd) all of the true energy."""
+@dataclass
+class Question:
+    """How much is left, asked at one soc."""
+
+    soc: float
+    states: CellStates
+    left_wh: float
+    so_far: Load
+    ahead: LoadTracker
+
+
+def energy_cases(model: CellModel, path: Path) -> Iterator[tuple[float, float, float, float, float]]:
+    """(soc, true energy, error with the own load, error with the load so far, its sd); the last three over the true energy."""
     r = Replay(model, path)
     power = r.voltage_v * r.current_a
     met = np.flatnonzero(r.voltage_v <= CUT_V + 1e-3)
     end = int(met[0]) if len(met) else int(np.argmin(r.voltage_v))
     used = np.cumsum(power * np.diff(r.time_s, prepend=r.time_s[0])) / 3600
-    tracker, asked = LoadTracker(model), []
+    tracker = LoadTracker(model)
+    asked: list[Question] = []
     wanted = [0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
     for row in range(10, end, 10):
         states = r.states(row)
         part = slice(row - 9, row + 1)
         hard = row - 9 + int(np.argmax(r.current_a[part]))  # of this second
-        tracker.update(
-            r.time_s[row] - r.time_s[row - 10],
-            r.current_a[part],
-            r.voltage_v[part],
-            states.relaxation_a[0],
-            float(states.soc[0]),
-            float(states.temp_degc[0]),
-        ) if False else tracker.update(
+        second = (
             r.time_s[row] - r.time_s[row - 10],
             float(r.current_a[hard]),
             float(r.voltage_v[hard]),
@@ -180,21 +191,44 @@ def energy_cases(model: CellModel, path: Path) -> Iterator[tuple[float, float, f
             float(states.soc[0]),
             float(states.temp_degc[0]),
         )
+        for learner in (tracker, *(a.ahead for a in asked)):
+            learner.update(*second)
         if wanted and r.soc[row] <= wanted[0]:
-            asked.append((wanted.pop(0), states, used[end] - used[row], tracker.load))
-    for soc, states, left, so_far in asked:
+            asked.append(
+                Question(wanted.pop(0), states, used[end] - used[row], tracker.load, LoadTracker(model))
+            )
+    limit = float(max(CUT_V, r.voltage_v[end]))
+    for q in asked:
+        own = energy_left(model, q.states, [0], q.ahead.load, voltage_min_v=limit).energy_wh
+        now = energy_left(model, q.states, [0], q.so_far, voltage_min_v=limit)
+        yield (
+            q.soc,
+            q.left_wh,
+            own / q.left_wh - 1,
+            now.energy_wh / q.left_wh - 1,
+            now.energy_sd_wh / q.left_wh,
+        )
 
-        def error(load: Load, states: CellStates = states, left: float = left) -> tuple[float, float]:
-            limit = float(max(CUT_V, r.voltage_v[end]))
-            found = energy_left(model, states, [0], load, voltage_min_v=limit)
-            return found.energy_wh / left - 1, found.energy_sd_wh / left
 
-        own, now = error(tracker.load), error(so_far)
-        yield soc, own[0], now[0], now[1]
+def energy_table(model: CellModel, folder: Path) -> Iterator[str]:
+    yield "| energy left | °C | from soc | true Wh | own load: error | so far: error | its sd |"
+    yield "|---|---|---|---|---|---|---|"
+    own_load: list[float] = []
+    for temp in TEMPS:
+        for path in files(folder, HELD_OUT, temp):
+            for soc, left, own, now, sd in energy_cases(model, path):
+                name = path.name.split("_")[0]
+                yield f"| {name} | {temp} | {soc:.1f} | {left:.2f} | {100 * own:+.1f} % | {100 * now:+.1f} % | {100 * sd:.0f} % |"
+                if soc == 0.8:
+                    own_load.append(abs(own))
+    error = 100 * np.array(own_load)
+    yield f"| all | all | 0.8 | | mean {error.mean():.1f} %, within 5 %: {np.sum(error <= 5)} of {len(error)} | | |"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--cell", default="lg_hg2", help="name or file of the LG cell's model")
     parser.add_argument("--only", choices=("power", "energy"))
@@ -202,10 +236,16 @@ def main() -> None:
     options = parser.parse_args()
     model, folder = load_cell(options.cell), options.data / "lg_hg2_nmc"
     lines: list[str] = []
-    if options.only != "energy":
-        for line in power_table(model, folder):
-            print(line, flush=True)
-            lines.append(line)
+    for name, table in (("power", power_table), ("energy", energy_table)):
+        if options.only in (None, name):
+            lines.append("")
+            for line in table(model, folder):
+                print(line, flush=True)
+                lines.append(line)
+    if options.write:
+        before, rest = PAGE.read_text("utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines[1:]) + f"\n{END}{after}", "utf-8")
 
 
 if __name__ == "__main__":
