@@ -27,8 +27,9 @@ from edge.can.sources import Source, open_source
 from edge.config import CanConfig, Config, load
 from edge.core import TICK_US, Core, Setup
 from edge.errors import AyazError, ConfigError, SourceError, SpoolError
+from edge.pack_inputs import find_layout
 from edge.recording import Recorder
-from edge.signals.catalogue import load_catalogue
+from edge.signals.catalogue import Catalogue, load_catalogue
 from edge.telemetry.batch import Item
 from edge.telemetry.spool import Spool
 from edge.telemetry.uplink import Uplink
@@ -58,7 +59,9 @@ def make_setup(config: Config) -> Setup:
         lambda: load_catalogue([(c.name, _beside(config, c.dbc)) for c in config.can]), problems
     )
     cell = _or_problem(lambda: load_cell(_beside(config, config.battery.cell)), problems)
-    if catalogue is None or cell is None:
+    if catalogue is not None:
+        problems += _misfits(config, catalogue)
+    if catalogue is None or cell is None or problems:
         raise ConfigError(problems)
     return Setup(
         operator=config.operator,
@@ -68,8 +71,18 @@ def make_setup(config: Config) -> Setup:
         parallel=config.battery.parallel,
         capacity_ah=config.battery.capacity_ah,
         initial_soc=config.battery.initial_soc,
+        series=config.battery.series,
         batch_interval_s=config.batch.interval_s,
     )
+
+
+def _misfits(config: Config, catalogue: Catalogue) -> list[str]:
+    """Where the maps and the configuration's battery do not fit each other."""
+    try:
+        find_layout(catalogue.signals, config.battery.series)
+    except ConfigError as error:
+        return [f"{config.path}: {problem}" for problem in error.problems]
+    return []
 
 
 def _or_problem(make: Callable[[], T], problems: list[str]) -> T | None:

@@ -19,6 +19,7 @@ about a key. `load` reports every mistake at once, each as `FILE:LINE: what is w
     [battery]
     cell = "lfp_bus"                 # one that we ship, or a path
     parallel = 1                     # cells in parallel behind each cell voltage
+    # series = 176                   # cells in series in a string: checked, and needed where the bus shows the pack only
 
     [mqtt]
     broker = "mqtts://depot.example:8883"
@@ -116,6 +117,7 @@ class BatteryConfig:
     parallel: int = key(_positive, 1)
     capacity_ah: float | None = key(_positive, None)
     initial_soc: float | None = key(_fraction, None)
+    series: int | None = key(_positive, None)
 
 
 @dataclass(frozen=True)

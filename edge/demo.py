@@ -33,8 +33,8 @@ from typing import Any
 import click
 import numpy as np
 
-from edge.core import BMS_SOC, PACK_SOC
 from edge.errors import AyazError, StoreError
+from edge.pack import BMS_SOC, PACK_SOC
 
 OPERATOR = "demo"
 SCENARIOS = ("winter_day", "spring_day", "night_charge")

@@ -379,10 +379,21 @@ class PackEstimator:
         `doubt`, be anything."""
         self._p[:, SOC, SOC] += soc_sd**2
         if doubt > 0.0:
-            self._spread(
-                np.flatnonzero(self._begun == 1), np.ones(int((self._begun == 1).sum()), dtype=bool), doubt
-            )
+            self._doubt(doubt)
         self._mix()
+
+    def _doubt(self, doubt: float) -> None:
+        """Guesses everywhere beside all that there is; like the likeliest but for soc, and `doubt` of the weight theirs."""
+        before, weight = len(self._cell), self._weights()
+        likeliest = np.lexsort((weight, self._cell))[np.append(self._first()[1:], before) - 1]
+        sure = self._begun[self._cell] == 1
+        self._score = np.log(np.maximum(weight, 1e-300)) + np.where(sure, math.log1p(-doubt), 0.0)
+        rows = np.append(np.arange(before), np.repeat(likeliest[self._begun == 1], GUESSES))
+        order = np.argsort(self._cell[rows], kind="stable")
+        new = np.flatnonzero(order >= before)
+        self._keep(rows[order])
+        self._score[new] = math.log(doubt / GUESSES)
+        self._place(new, np.arange(len(new)) % GUESSES)
 
     def rest(self, seconds: float | None) -> None:
         """The battery has been off for so long, its contactors open: the relaxation goes on.
@@ -576,10 +587,10 @@ class PackEstimator:
         for name in _FILTER:
             setattr(self, name, np.ascontiguousarray(getattr(self, name)[rows]))
 
-    def _spread(self, cells: IntArray, given: npt.NDArray[np.bool_], doubt: float = DOUBT) -> None:
+    def _spread(self, cells: IntArray, given: npt.NDArray[np.bool_]) -> None:
         """Look for these cells everywhere; all but soc stays what it is believed to be.
 
-        Where `given`, the first filter of the cell stays as well, and is believed but for `doubt`.
+        Where `given`, the first filter of the cell stays as well, and is believed but for DOUBT.
         """
         if not len(cells):
             return
@@ -592,11 +603,15 @@ class PackEstimator:
         copies = np.where(sought, GUESSES + kept, 1)
         self._keep(np.repeat(np.arange(len(self._cell)), copies[self._cell]))
         number = np.arange(len(self._cell)) - self._first()[self._cell] - kept[self._cell]
-        self._score[sought[self._cell]] = math.log1p(-doubt)
+        self._score[sought[self._cell]] = math.log1p(-DOUBT)
         rows = sought[self._cell] & (number >= 0)
-        self._x[rows, SOC] = (number[rows] + 0.5) / GUESSES
-        self._score[rows] = np.where(kept[self._cell[rows]], math.log(doubt / GUESSES), 0.0)
+        self._score[rows] = np.where(kept[self._cell[rows]], math.log(DOUBT / GUESSES), 0.0)
+        self._place(np.flatnonzero(rows), number[rows])
+
+    def _place(self, rows: IntArray, number: IntArray) -> None:
+        """Make these filters the guesses of that number, from 0."""
         self._surprise_s[rows] = 0.0
+        self._x[rows, SOC] = (number + 0.5) / GUESSES
         self._x[rows, E] = 0.0
         for state, sd in ((SOC, GUESS_SD), (E, 1.0)):
             self._p[rows, state, :] = self._p[rows, :, state] = 0.0

@@ -306,8 +306,7 @@ class _Battery:
         slots, _, string, index = self._cells
         if not len(slots):
             return None
-        estimator = self._core.battery.estimator
-        pack = estimator.pack() if estimator else None
+        pack = self._core.battery.state()
         single = {role: _good(signals, *at) for role, at in self._single.items()}
         strings = {role: _good(signals, *at) for role, at in self._strings.items()}
         return BatteryPicture(
@@ -321,7 +320,7 @@ class _Battery:
             string=string,
             index=index,
             cell_v=_good(signals, *self._cells[:2]),
-            cell_soc=estimator.soc.copy() if estimator else np.full(len(slots), math.nan),
+            cell_soc=self._core.battery.cell_soc(),
             temp_degc=_good(signals, *self._temps[:2]),
             temp_string=self._temps[2],
             temp_index=self._temps[3],

@@ -91,6 +91,7 @@ class Ledger(msgspec.Struct, frozen=True):
     can: dict[str, dict[str, Count]] = {}
     lost: dict[str, Count] = {}
     memory_refused: Count = 0
+    battery: dict[str, Count] = {}
 
 
 class Batch(msgspec.Struct, frozen=True):
