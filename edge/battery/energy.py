@@ -116,6 +116,11 @@ class LoadTracker:
             self._now, self._now_v, self._now_s = np.zeros_like(self._now), 0.0, 0.0
 
     @property
+    def driving(self) -> bool:
+        """Whether the battery has lately given more than it took."""
+        return self._recent_w > 0
+
+    @property
     def load(self) -> Load:
         """As learnt so far."""
         seconds, current, power, *loss = self._sums.tolist()
@@ -179,6 +184,7 @@ def energy_left(
     load: Load,
     *,
     parallel: int = 1,
+    series: int | None = None,
     voltage_min_v: float | None = None,
     capacity_rel_sd: float | None = None,
 ) -> Energy:
@@ -190,6 +196,7 @@ def energy_left(
     string_of_cell : [n] number of the string that each cell is in, rising
     load : of one cell
     parallel : cells in parallel behind each state
+    series : cells in series in each string, where the n stand for more than themselves; None: as many as are given
     voltage_min_v : of one cell; None: the model's
     capacity_rel_sd : of the states' capacities; None: the model's
     """
@@ -226,6 +233,8 @@ def energy_left(
     sd_soc = np.sqrt(((early - late) / 2) ** 2 + (sooner - end) ** 2 + weak.soc_sd**2)
     sd_ah = np.hypot(sd_soc * weak.capacity_ah, capacity_sd * string_ah)
     string_v = np.add.reduceat(_mean_v(model, load, cells, string_ah[string]), first)
+    if series is not None:
+        string_v *= series / np.bincount(string)
     string_wh = string_ah * string_v * parallel
     return Energy(
         energy_wh=float(string_wh.sum()),

@@ -95,6 +95,8 @@ class PowerPredictor:
         [n] number of the string that each cell is in, 0 to S-1, rising.
     parallel
         Cells in parallel behind each voltage.
+    series
+        Cells in series in each string, where the n stand for more than themselves; None: as many as are given.
     voltage_min_v, voltage_max_v
         The limits of one cell, where they are not the model's.
 
@@ -109,6 +111,7 @@ class PowerPredictor:
         model: CellModel,
         string_of_cell: npt.ArrayLike,
         parallel: int = 1,
+        series: int | None = None,
         voltage_min_v: float | None = None,
         voltage_max_v: float | None = None,
     ) -> None:
@@ -121,6 +124,8 @@ class PowerPredictor:
         self.model, self.parallel = model, parallel
         self._string = string
         self._first = np.searchsorted(string, np.arange(int(string[-1]) + 1))
+        counts = np.bincount(string)
+        self._stands_for = np.ones(len(counts)) if series is None else series / counts
         self._voltage_min_v = model.voltage_min_v if voltage_min_v is None else voltage_min_v
         self._voltage_max_v = model.voltage_max_v if voltage_max_v is None else voltage_max_v
         # [T·S, C]: what a look-up needs lies side by side
@@ -140,10 +145,8 @@ class PowerPredictor:
             The states are not of this many cells.
         """
         n = len(self._string)
-        if states.soc.shape != (n,) or states.relaxation_a.shape != (n, len(self.model.tau_s)):
-            raise ValueError(
-                f"the states must be of {n} cells with {len(self.model.tau_s)} relaxation processes"
-            )
+        if states.soc.shape != (n,):
+            raise ValueError(f"the states must be of {n} cells, not {states.soc.shape}")
         known, pack = self._known(states)
         most, cause = self._most_current(pack, known)
         found = self._solve(pack, most, cause)
@@ -348,7 +351,7 @@ class PowerPredictor:
         connected: BoolArray,
     ) -> Limit:
         amps = current * self.parallel
-        string_v = np.add.reduceat(pulse.least_v, self._first, axis=1)
+        string_v = np.add.reduceat(pulse.least_v, self._first, axis=1) * self._stands_for
         # the first string at its limit sets the voltage of all
         end = sign * np.add.reduceat(pulse.end_v, self._first, axis=1)
         ohm = np.add.reduceat(pulse.slope_end, self._first, axis=1)
