@@ -47,6 +47,7 @@ PRIOR_HARDEST_C = 0.5
 
 # Energy
 GRID = 60  # steps of soc on the way down
+AT_ONCE = 1e9  # hazard where even the mean load cannot be had
 TYPICAL = 0.9  # the quantile of the moments that tells which cell is the weakest
 QUANTILES = (0.16, 0.5, 0.84)
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(5)
@@ -297,11 +298,10 @@ def _end(
     ohm = _ohm(model, at, cells.temp_degc) * cells.resistance_ratio
     share = (_moment_v(model, load, limit_v, cells.temp_degc, ohm) >= room).mean(axis=0)
     # where even the mean load meets the limit there is no more
-    share = np.where(np.tensordot(load.loss_a, ohm, 1) >= room, np.inf, share)
+    share = np.where(np.tensordot(load.loss_a, ohm, 1) >= room, AT_ONCE, share)
     per_step = (share[1:] + share[:-1]) / 2 * np.diff(minutes, axis=0) * 60 / MOMENT_S
-    hazard = np.vstack(
-        [np.where(np.isinf(share[:1]), np.inf, 0.0), np.cumsum(np.nan_to_num(per_step, nan=0.0), axis=0)]
-    )
+    begin = np.where(share[:1] == AT_ONCE, AT_ONCE, 0.0)
+    hazard = np.vstack([begin, begin + np.cumsum(per_step, axis=0)])
     wanted = -np.log1p(-quantiles)
     ends = np.stack([_crossing(hazard, w, at) for w in wanted])
     return ends, hazard[-1] >= math.log(2)
@@ -314,7 +314,7 @@ def _crossing(rising: FloatArray, value: float, at: FloatArray) -> FloatArray:
     columns = np.arange(rising.shape[1])
     before = np.maximum(row - 1, 0)
     low, high = rising[before, columns], rising[row, columns]
-    steep = np.isfinite(high) & (high > low)
+    steep = high > low
     part = np.where(steep, (value - low) / np.where(steep, high - low, 1.0), 0.0)
     part = np.where(met.any(axis=0), np.clip(part, 0, 1), 1.0)
     return np.asarray(at[before, columns] + part * (at[row, columns] - at[before, columns]))

@@ -123,6 +123,6 @@ class Twin:
     def current_for(self, power_w: float) -> float:
         """The current that gives this power now (the voltage falls with it)."""
         i = power_w / self.voltage(0)
-        for _ in range(30):
+        for _ in range(10):
             i = 0.5 * (i + power_w / max(self.voltage(i), 0.5))
         return i
