@@ -69,6 +69,8 @@ cdef double FAST_REL = 0.1           # error of the fast overpotentials, of thei
 cdef double SLOW_REL = 0.03          # the same of all of it, slow: a part of the model's slow error
 cdef double SECANT_MIN = 0.01        # half width of the secant: the OCV table's own detail is noise
 cdef double SECANT_MAX = 0.5
+cdef double MISFIT_TAU_S = 3600.0    # over which the size of the model's errors is judged
+cdef double MISFIT_MAX = 100.0
 cdef double GATE = 3.0
 cdef double K_MIN = 0.2
 cdef double K_MAX = 5.0
@@ -167,6 +169,7 @@ cdef class Kernel:
         const long long[::1] cell,
         double[::1] waited_s,
         double[::1] surprise_s,
+        double[::1] misfit,
         double[::1] score,
     ):
         """Go through rows of measurements until `pause_s` seconds of windows are done; returns how many rows.
@@ -188,6 +191,7 @@ cdef class Kernel:
         cell : [r] of each filter, 0 to n-1, rising
         waited_s : [r] time since the last sample (changed)
         surprise_s : [r] for how long samples have been out of bounds (changed)
+        misfit : [r] mean square of the model's errors, over what the model says of them (changed)
         score : [r] ln of the likelihood of all samples so far (changed)
         """
         cdef Py_ssize_t row, c, done = 0
@@ -204,7 +208,9 @@ cdef class Kernel:
                 clock[0] += dt_s[row]
                 done = row + 1
                 if clock[0] >= WINDOW_S:
-                    self._close(clock[0], capacity_ah, temp, window, x, p, cell, waited_s, surprise_s, score)
+                    self._close(
+                        clock[0], capacity_ah, temp, window, x, p, cell, waited_s, surprise_s, misfit, score
+                    )
                     self._mix(soc, soc_sd, x, p, cell, score)
                     clock[1] += clock[0]
                     clock[0] = 0.0
@@ -298,7 +304,7 @@ cdef class Kernel:
     cdef void _close(
         self, double seconds, const double[::1] capacity_ah, const double[::1] temp, double[:, ::1] window,
         double[:, ::1] x, double[:, :, ::1] p, const long long[::1] cell, double[::1] waited_s,
-        double[::1] surprise_s, double[::1] score,
+        double[::1] surprise_s, double[::1] misfit, double[::1] score,
     ) noexcept nogil:
         """The window's end: every filter predicts, and those whose cell had a voltage correct."""
         cdef Window s
@@ -310,12 +316,13 @@ cdef class Kernel:
             if cell[r] != before:
                 before = cell[r]
                 self._gather(&c, seconds, capacity_ah[before], temp[before], &window[before, 0])
-            self._predict(&s, &c, &x[r, 0], &p[r, 0, 0])
+            self._predict(&s, &c, &x[r, 0], &p[r, 0, 0], most(misfit[r], 1.0))
             if c.zeroed:
                 self._zero(c.zero_c, &x[r, 0], &p[r, 0, 0])
             waited_s[r] += seconds
             if c.sampled:
                 self._correct(&c, &x[r, 0], &p[r, 0, 0], waited_s[r], &surprise_s[r], &score[r])
+                misfit[r] = self._judge(misfit[r], waited_s[r], &x[r, 0], &p[r, 0, 0])
                 waited_s[r] = 0.0
         for n in range(window.shape[0]):
             for r in range(COLUMNS):
@@ -375,7 +382,7 @@ cdef class Kernel:
             + (high[0] * (1.0 - ws) + high[TABLES] * ws) * c.wt
         )
 
-    cdef void _predict(self, const Window* s, const Cell* c, double* x, double* p) noexcept nogil:
+    cdef void _predict(self, const Window* s, const Cell* c, double* x, double* p, double misfit) noexcept nogil:
         cdef double g5 = 0.0 if c.opened else -s.seconds / 3600.0
         cdef double g6 = -c.charge
         cdef double f[N]
@@ -408,12 +415,21 @@ cdef class Kernel:
                 p[b * N + a] = p[a * N + b]
 
         p[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * c.unknown_s
-        p[N + 1] += s.q[1]
-        p[2 * N + 2] += s.q[2]
+        p[N + 1] += s.q[1] * misfit
+        p[2 * N + 2] += s.q[2] * misfit
         p[3 * N + 3] += s.q[3]
         p[4 * N + 4] += (1.0 - c.turn * c.turn) * self.h_sd * self.h_sd
         p[5 * N + 5] += s.q[5]
         p[6 * N + 6] += s.q[6]
+
+    cdef inline double _judge(self, double misfit, double dt, const double* x, const double* p) noexcept nogil:
+        """The mean square of the model's errors as estimated: what the errors turn out to be is what they are.
+
+        This is the step of the EM algorithm for the variance of a hidden state (R. Shumway, D. Stoffer, Journal of
+        Time Series Analysis 3, 1982), forgetting.
+        """
+        cdef double size = 0.5 * (x[1] * x[1] + p[N + 1] + x[2] * x[2] + p[2 * N + 2])
+        return least(misfit + (1.0 - exp(-dt / MISFIT_TAU_S)) * (size - misfit), MISFIT_MAX)
 
     cdef void _zero(self, double zero_c, double* x, double* p) noexcept nogil:
         """The contactors are open: the sensor shows its own zero, which is -b."""

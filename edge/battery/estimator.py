@@ -48,6 +48,7 @@ LOST_S = 30.0  # samples beyond the gate for so long: the filter has lost the ce
 TIDY_S = 10.0
 UNLIKELY = 1e-4
 SAME_SD = 1.5  # two guesses are one when their means are closer than this, in units of the wider sd
+<<<<<<< HEAD
 UNSEEN_C = (
     0.2,
     0.2,
@@ -56,6 +57,10 @@ SEEN_TAU_S = (
     10.0,
     100.0,
 )  # a process as fast as the first has followed the present current; as the second, half
+=======
+UNSEEN_C = (0.3, 0.2)  # mean and sd of the rate before the first sample: driving, mostly; resting or charging, too
+SEEN_TAU_S = (10.0, 100.0)  # a process as fast as the first has followed the present current; as the second, half
+>>>>>>> room-inputs
 DEFAULT_TEMP_DEGC = 25.0
 TEMP_MAX_DEGC = 150.0  # beyond it is a broken sensor (the kernel has the same number)
 MAX_STEP_S = 1e8  # three years: more is a broken clock
@@ -78,6 +83,7 @@ _FILTER: dict[str, tuple[int, ...]] = {
     "_score": (),
     "_waited_s": (),
     "_surprise_s": (),
+    "_misfit": (),
 }
 _NO_ROWS = np.empty((0, 0))
 _NO_FLAGS = np.empty((0, 0), np.uint8)
@@ -191,6 +197,7 @@ class PackEstimator:
         self._score = np.zeros(n)  # ln of the weight
         self._waited_s = np.zeros(n)
         self._surprise_s = np.zeros(n)
+        self._misfit = np.ones(n)
 
     # What is known
 
@@ -462,6 +469,7 @@ class PackEstimator:
             self._cell,
             self._waited_s,
             self._surprise_s,
+            self._misfit,
             self._score,
         )
         if self._clock[0] == 0.0 and self._clock[1] == 0.0:

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.can.frames import Frames
 from edge.core import Core, Setup
 from edge.pack import PACK_SOC, Pack
 from edge.pack_inputs import Layout, unseen_pack
-from edge.telemetry.batch import decode_batch
+from edge.recording import Recorder
+from edge.replay import replay_logs
+from edge.telemetry.batch import Item, decode_batch
 from tests.edge.bus_of_cells import WALL_MS, Bus, make_setup
 
 SEED = 4
@@ -368,6 +371,53 @@ def test_not_charged_as_the_bms_says(tmp_path: Path, still: Callable[[], None]) 
     again = restart(setup, bus, memory, 4 * 3600)
     assert again.estimate()[0] == pytest.approx(soc, abs=0.01)
     assert again.estimate()[1] < math.hypot(sd, 0.04)
+
+
+class Recorded:
+    """A core whose inputs are recorded beside it."""
+
+    def __init__(self, core: Core, path: Path, restored: bytes) -> None:
+        self.core = core
+        self.battery = core.battery
+        self.items: list[Item] = []
+        self._recorder = Recorder(path, ["bms"])
+        self._recorder.start(core.boot, restored)
+
+    def set_clock(self, offset_ms: int, quality: str) -> None:
+        self._recorder.clock(offset_ms, quality)
+        self.core.set_clock(offset_ms, quality)
+
+    def feed(self, frames: Frames) -> None:
+        self._recorder.feed(frames)
+        self.core.feed(frames)
+
+    def tick(self, now_us: int) -> None:
+        self._recorder.tick(now_us)
+        self.items += self.core.tick(now_us)
+
+    def close(self) -> None:
+        self._recorder.seal()
+        self._recorder.close()
+        self.items += self.core.seal()
+
+
+def test_a_recorded_restart_replays_to_the_same_bytes(tmp_path: Path) -> None:
+    setup = make_setup(tmp_path, [*WHOLE, "bms_soc", "contactors", "serial"])
+    bus, memory = dumped(setup)
+    live = Recorded(Core(setup, "next", memory), tmp_path / "day.log", memory)
+    bus.core = live  # type: ignore[assignment]
+    bus.now_us = 0
+    bus.clock(WALL_MS + 7_200_000)
+    bus.run(60, DRIVE_W)
+    bus.clock(WALL_MS + 8_000_000, "unsynced")
+    bus.run(30)
+    live.close()
+    items = []
+    for core, sealed in replay_logs(setup, [tmp_path / "day.log"]):  # noqa: B007
+        items += sealed
+    assert [i.payload for i in items] == [i.payload for i in live.items]
+    assert core.dump() == live.core.dump()
+    assert core.battery.memory_refused == 0
 
 
 def test_memory_before_the_first_cell_is_the_old_one(tmp_path: Path) -> None:
