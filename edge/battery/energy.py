@@ -338,12 +338,12 @@ def _moment_v(
     """[W, G, n] overpotential of the moments where they just meet the limit: with their power, so their current grows."""
     power, was = load.moments[:, :1], load.moments[:, 1:2]
     current = np.maximum(power, 0) / limit_v
-    grown = np.clip(current / np.maximum(was, 1e-9), 0.5, 2.0)  # the relaxation with it
     knee = np.interp(temp_degc, model.temp_degc, model.knee_a)
-    j = knee * np.arcsinh(current / knee)  # [W, n]
+    j, j_was = knee * np.arcsinh(current / knee), knee * np.arcsinh(was / knee)  # [W, n]
+    grown = np.clip(j / np.maximum(j_was, 1e-9), 0.5, 2.0)  # the relaxation with it
     lost = current[:, :, None] * ohm[0] + j[:, None] * ohm[1]
     for k in range(len(model.tau_s)):
-        lost += (grown * load.moments[:, 2 + k : 3 + k])[:, :, None] * ohm[2 + k]
+        lost += (grown * load.moments[:, 2 + k : 3 + k])[:, None] * ohm[2 + k]
     return np.where(current[:, :, None] > 0, lost, -np.inf)
 
 
