@@ -26,6 +26,7 @@ from edge.pack_memory import (
     time_off,
     unpack_memory,
 )
+from edge.pack_outlook import Outlook
 from edge.telemetry.batch import Column
 from edge.watch import NOTHING, BoolArray, FloatArray, IntArray, Watch
 
@@ -70,10 +71,13 @@ class Pack:
         self.swapped = ""
         self.memory_refused = 0
         self.missing = np.zeros(len(self.layout.rows), dtype=bool)
+        self.outlook = Outlook(setup.cell, self.layout, watch)
+        self._connected = np.zeros(0, dtype=bool)
         self.columns = self._make_columns()
         self._rest_a = REST_C * capacity_ah * self.layout.parallel
         self._restored = restored
         self._memory = self._unpacked(restored)
+        self._restore_outlook()
         self._serial: list[int] = self._memory.serial if self._memory else []
         self._shown_soc = math.nan
         self._present = np.zeros(0, np.int64)
@@ -99,7 +103,7 @@ class Pack:
         paths = [PACK_SOC, PACK_SOC_SD]
         if self.layout.kind == "cells":
             paths += [f"{s.path.rsplit('.', 1)[0]}.StateOfCharge" for s in self.inputs.signals]
-        return tuple(percent(path) for path in paths)
+        return (*(percent(path) for path in paths), *self.outlook.columns)
 
     # What happens
 
@@ -112,6 +116,8 @@ class Pack:
             return
         sample = self.inputs.read(dt_s, latest)
         self._advance(dt_s, sample)
+        self._connected = ~sample.open
+        self.outlook.step(dt_s, sample.current_a, self.inputs.voltages_now(latest)[self._present], latest)
         if math.isfinite(shown := self.inputs.soc_shown(latest)):
             self._shown_soc = shown
         self._look_at_serial(latest, wall_ms)
@@ -170,6 +176,7 @@ class Pack:
             parallel=self.setup.parallel * self.layout.parallel,
             capacity_ah=self.setup.capacity_ah,
         )
+        self.outlook.begin(strings[heard], self.estimator.parallel)
         if self._memory:
             self._restore(self.estimator, self._memory, wall_ms, shown)
 
@@ -193,7 +200,7 @@ class Pack:
                 bms_soc=self._shown_soc if math.isfinite(self._shown_soc) else None,
                 pattern=self._pattern,
                 trust=self._trust,
-                parts={"estimator": self.estimator.dump()},
+                parts={"estimator": self.estimator.dump()} | self.outlook.dump(),
             )
         )
 
@@ -205,6 +212,12 @@ class Pack:
         except CellModelError:
             self.memory_refused = 1
             return None
+
+    def _restore_outlook(self) -> None:
+        try:
+            self.outlook.restore(self._memory.parts if self._memory else {})
+        except CellModelError:
+            self.memory_refused = 1
 
     def _names(self) -> int:
         return names_crc([self.layout.kind, *(self.inputs.signals[n].path for n in self._present)])
@@ -293,25 +306,29 @@ class Pack:
         """Columns (from 0) and quantised values that are due."""
         if self.estimator is None or now_us < min(self._next_pack_us, self._next_cells_us):
             return NOTHING, NOTHING
-        columns = NOTHING
-        values = np.empty(0)
+        columns, values, outlook = NOTHING, np.empty(0), NOTHING
         if now_us >= self._next_pack_us and (pack := self.state()):
             self._next_pack_us = (now_us // ESTIMATE_RATE_US + 1) * ESTIMATE_RATE_US
             columns = np.arange(2)
             values = np.array([pack.soc, pack.soc_sd])
+            self.outlook.look(self.estimator, self._connected)
+            outlook = self.outlook.raw()
         if now_us >= self._next_cells_us:
             self._next_cells_us = (now_us // CELL_ESTIMATE_RATE_US + 1) * CELL_ESTIMATE_RATE_US
             if self.layout.kind == "cells":
                 columns = np.concatenate([columns, 2 + self._present])
                 values = np.concatenate([values, self.estimator.soc])
-        return columns, np.round(values * 100 / ESTIMATE_QUANTUM_PCT).astype(np.int64)
+        first = len(self.columns) - len(self.outlook.columns)
+        percent = np.round(values * 100 / ESTIMATE_QUANTUM_PCT).astype(np.int64)
+        return np.concatenate([columns, first + np.arange(len(outlook))]), np.concatenate([percent, outlook])
 
     def snapshot(self) -> dict[str, Any]:
         """What `state` holds of it, by VSS path."""
         pack = self.state()
         if pack is None:
             return {}
-        return {PACK_SOC: round(pack.soc * 100, 2), PACK_SOC_SD: round(pack.soc_sd * 100, 2)}
+        shown = {PACK_SOC: round(pack.soc * 100, 2), PACK_SOC_SD: round(pack.soc_sd * 100, 2)}
+        return shown | self.outlook.snapshot()
 
     def counts(self) -> dict[str, int]:
         """What was odd about the battery's inputs, for the ledger."""

@@ -1,0 +1,35 @@
+"""Power, energy and range of a simulated bus, through the core."""
+
+from pathlib import Path
+
+import numpy as np
+
+from edge.core import Core
+from edge.pack_outlook import COLUMNS
+from tests.edge.bus_of_cells import Bus, make_setup
+
+DRIVE_W = 5_000.0
+
+
+def test_it_leaves_the_core_and_lasts(tmp_path: Path) -> None:
+    """Limits and energy are there, in order, and what was learnt of the load survives a boot."""
+    setup = make_setup(tmp_path, ["pack_current", "temp", "cells"])
+    bus = Bus(Core(setup, "boot", None), 4, soc=0.9)
+    bus.clock()
+    bus.run(120, DRIVE_W)
+    pack = bus.core.battery
+    raw = pack.outlook.raw()
+    assert len(raw) == len(COLUMNS) == len(pack.outlook.columns)
+    discharge, charge = raw[:3], raw[3:6]
+    assert (discharge > 0).all()
+    assert (np.diff(discharge) <= 0).all()
+    assert (charge >= 0).all()
+    shown = bus.core.snapshot()
+    left = shown["Vehicle.Powertrain.TractionBattery.StateOfCharge.CurrentEnergy"]
+    assert left > 0
+    low, middle, high = (shown[f"Vehicle.Powertrain.TractionBattery.Range{k}"] for k in ("Low", "", "High"))
+    assert low <= middle <= high
+    assert shown["Vehicle.Powertrain.TractionBattery.DischargePowerLimitCause"] != "unknown"
+    assert pack.outlook.load.driving
+    again = Bus(Core(setup, "boot-2", bus.core.dump()), 4, soc=0.9)
+    assert again.core.battery.outlook.dump() == pack.outlook.dump()
