@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The kernel: the Kalman filters of every cell of a pack.
 
-Every row of measurements moves what is exact and cheap: the charge, the bent current j, the relaxation y_k, the
-hysteresis. The voltage is linear in i, j and y_k, so voltages and these are summed up over a window
+Every row of measurements moves what is exact and cheap: the charge, the bent current j, the relaxation y_k,
+the hysteresis. The voltage is linear in i, j and y_k, so voltages and these are summed up over a window
 (WINDOW_S), and the filters take in the window's mean as one sample. Nothing is lost by that but the time.
 
 Eight states per filter
@@ -11,8 +11,8 @@ Eight states per filter
     2 e     the model's slow error over its sd
     3 k     this cell's resistance over the model's
     4 h     hysteresis, -1 (after discharge) to 1 (after charge)
-    5 u     what the slowest process had seen before the first sample, A: it dies away with its own time constant
-    6 b     error of the counted current that does not scale, in capacities per hour: the sensor's offset, mostly
+    5 u     what the slowest process had seen before the first sample, A: it dies away as that process does
+    6 b     error of the counted current that does not scale, in capacities per hour: the sensor's offset
     7 g     error of the counted charge that does, relative: the sensor's gain and the capacity
 The first SEEN of them are in the voltage; of the last two only the charge tells.
 
@@ -187,8 +187,8 @@ cdef class Kernel:
         current_a : [rows, S] of one cell of each string, positive = discharge; NaN = unknown
         voltage_v : [rows, n]; NaN = no new sample
         temp_degc : [rows, n]; NaN = as last known
-        balancing_a : [rows, n] what flows out of the cell beside the string's current; or no rows: nothing does
-        opened : [rows, S] the string's contactors are open: what the sensor shows is its zero; or no rows: closed
+        balancing_a : [rows, n] what flows out of the cell beside the string's current; no rows: nothing does
+        opened : [rows, S] the string's contactors are open: the sensor shows its zero; no rows: they are closed
         out_soc, out_sd : [rows, n] the estimate at each row; or no rows: not wanted
         clock : [2] seconds in the open window, and of done windows since the last pause (changed)
         string : [n]; capacity_ah : [n]; temp : [n] last known (changed)
@@ -275,7 +275,8 @@ cdef class Kernel:
                 i += balancing[c]
             if fresh or i != i_before or temp[c] != t_before or capacity_ah[c] != q_before:
                 fresh, i_before, t_before, q_before = False, i, temp[c], capacity_ah[c]
-                j = self._bent(i * self.capacity / q_before, t_before)  # resistances go with one over the capacity
+                # resistances go with one over the capacity
+                j = self._bent(i * self.capacity / q_before, t_before)
                 out = i * dt / (3600.0 * q_before)
                 turn = exp(-self.rate * fabs(out))
                 pull = (1.0 - turn) * ((1.0 if i < 0.0 else 0.0) - (1.0 if i > 0.0 else 0.0))
@@ -401,11 +402,14 @@ cdef class Kernel:
             + (high[0] * (1.0 - ws) + high[TABLES] * ws) * c.wt
         )
 
-    cdef void _predict(self, const Window* s, const Cell* c, double* x, double* p, double misfit) noexcept nogil:
+    cdef void _predict(
+        self, const Window* s, const Cell* c, double* x, double* p, double misfit
+    ) noexcept nogil:
         cdef double g6 = 0.0 if c.opened else -s.seconds / 3600.0
         cdef double g7 = -c.charge
         cdef double f[N]
         cdef double m[N]
+        cdef double unseen
         cdef Py_ssize_t a, b
 
         for a in range(N):
@@ -418,8 +422,8 @@ cdef class Kernel:
         x[3] += 1.0
         x[4] += c.pull
 
-        # P = F P F' + Q. F has f on its diagonal, and beside it only dsoc/db and dsoc/dg. Above the diagonal only:
-        # the rest is its mirror.
+        # P = F P F' + Q. F has f on its diagonal, and beside it only dsoc/db and dsoc/dg. Above the diagonal
+        # only: the rest is its mirror.
         for b in range(6):
             m[b] = p[b] + g6 * p[b * N + 6] + g7 * p[b * N + 7]
         m[6] = p[6] + g6 * p[6 * N + 6] + g7 * p[6 * N + 7]
@@ -433,24 +437,27 @@ cdef class Kernel:
 
         p[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * c.unknown_s
         # what flowed unseen is in the slowest process, too
-        p[5 * N + 5] += (1.0 - f[5] * f[5]) * (UNSEEN_C * self.capacity) ** 2 * c.unknown_s / most(s.seconds, 1e-9)
+        unseen = UNSEEN_C * self.capacity * sqrt(c.unknown_s / most(s.seconds, 1e-9))
+        p[5 * N + 5] += (1.0 - f[5] * f[5]) * unseen * unseen
         p[N + 1] += s.q[1] * misfit
         p[2 * N + 2] += s.q[2] * misfit
         p[4 * N + 4] += (1.0 - c.turn * c.turn) * (self.h_sd * self.h_sd + FLOOR * FLOOR)
         p[3 * N + 3] += s.q[3]
         for a in range(5, N):
             p[a * N + a] += s.q[a]
-        if p[0] > SOC_SD_MAX * SOC_SD_MAX:  # nothing is less known than that: the row and the column shrink alike
+        if p[0] > SOC_SD_MAX * SOC_SD_MAX:  # nothing is less known than that: row and column shrink alike
             m[0] = SOC_SD_MAX / sqrt(p[0])
             p[0] *= m[0]
             for b in range(N):
                 p[b] *= m[0]
 
-    cdef inline double _judge(self, double misfit, double dt, const double* x, const double* p) noexcept nogil:
-        """The mean square of the model's errors as estimated: what the errors turn out to be is what they are.
+    cdef inline double _judge(
+        self, double misfit, double dt, const double* x, const double* p
+    ) noexcept nogil:
+        """The mean square of the model's errors, as they turn out to be.
 
-        This is the step of the EM algorithm for the variance of a hidden state (R. Shumway, D. Stoffer, Journal of
-        Time Series Analysis 3, 1982), forgetting.
+        The step of the EM algorithm for the variance of a hidden state (R. Shumway, D. Stoffer, Journal of Time
+        Series Analysis 3, 1982), forgetting.
         """
         cdef double size = 0.5 * (x[1] * x[1] + p[N + 1] + x[2] * x[2] + p[2 * N + 2])
         return least(misfit + (1.0 - exp(-dt / MISFIT_TAU_S)) * (size - misfit), MISFIT_MAX)
@@ -516,7 +523,7 @@ cdef class Kernel:
         r += (miss_low * miss_low + miss_high * miss_high) / 6.0
         size = fabs(node[2] * c.phi[2]) + fabs(node[3] * c.phi[3]) + fabs(node[4] * c.phi[4])
         r += (FAST_REL * size) ** 2 + (node[2] * c.jump) ** 2 + (ohm * c.unknown_a) ** 2
-        h[0] = slope  # how the resistances change with soc is no evidence of it: their tables are not that good
+        h[0] = slope  # how the resistances change with soc is no evidence: their tables are not that good
         eta += node[4 + self.slowest] * x[5]
         h[1] = c.sd_w
         h[2] = sqrt(c.sd_e * c.sd_e + (self.axis_sd * slope) ** 2 + (SLOW_REL * eta) ** 2)
