@@ -1,0 +1,172 @@
+"""What others would take instead of our estimator: three extended Kalman filters for cells.
+
+All have the textbook's states (soc, v1, v2) and model (G. Plett, Battery Management Systems, Volume II, chapter 3):
+
+    v      = OCV(soc, T) - v1 - v2 - R0(soc, T)·i               i > 0 = discharge
+    dv_k/dt = (R_k(soc, T)·i - v_k)/tau_k
+    dsoc/dt = -i/(3600·Q)
+
+    NumpyFilter      all cells at once, structure of arrays, in place, no allocation: as fast as we can make numpy
+    FilterpyFilter   one cell with filterpy's ExtendedKalmanFilter, its functions as its documentation has them
+    battery_se       one cell with PyBatterySE and a model that PyBatteryID identified from measurements
+
+The tables of the first two are given, so that they can be those of any cell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+CURRENT_SD_C = 0.02  # what the textbook's filter believes of its sensors: current in capacities per hour,
+VOLTAGE_SD_V = 0.02  # voltage with the model's error
+BRANCH_BEGIN_SD_V = 0.03
+BRANCH_SD_V = 0.001  # and of v1, v2, per square root of a second
+SOC_SD, UNKNOWN_SD = 0.05, 0.3  # before the first sample, where soc was given or not
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A cell for these filters. The tables have the shape [temperature, soc], on even grids."""
+
+    capacity_ah: float
+    temp_degc: Array
+    soc: Array
+    ocv_v: Array
+    r_ohm: tuple[Array, Array, Array]
+    """R0, R1, R2"""
+    tau_s: tuple[float, float]
+
+
+def tables_of(model: Any) -> Tables:
+    """Of one of our cell models: charge transfer and what relaxes within a minute as R0 and R1, the rest as R2.
+
+    Two branches are what the textbook has. The fast and the slow processes are each lumped into one, with the
+    time constant of their mean.
+    """
+    fast = model.tau_s <= np.sqrt(model.tau_s[0] * model.tau_s[-1])
+    lumped = [model.relaxation_ohm[part].sum(axis=0) for part in (fast, ~fast)]
+    weights = model.relaxation_ohm.mean(axis=(1, 2))
+    tau = [float(np.exp(np.average(np.log(model.tau_s[p]), weights=weights[p]))) for p in (fast, ~fast)]
+    r_ohm = (model.r0_ohm + model.rct_ohm, lumped[0], lumped[1])
+    return Tables(model.capacity_ah, model.temp_degc, model.soc, model.ocv_v, r_ohm, (tau[0], tau[1]))
+
+
+class NumpyFilter:
+    """n cells. Everything that a step needs is allocated here, and each row of an array is a state of all cells.
+
+    What was measured to be fastest for some hundred cells: a table whose columns hold all that bilinear interpolation
+    needs of the OCV, its slope and three resistances, so that one `take` and one `einsum` look up everything; the
+    covariance as its six different elements; ufuncs with positional outputs.
+    """
+
+    P_ROW, P_COLUMN = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 1, 2, 2])
+
+    def __init__(self, tables: Tables, cells: int, soc: float = 0.5, soc_sd: float = UNKNOWN_SD) -> None:
+        self.tables = tables
+        slope = np.diff(tables.ocv_v, axis=1) / (tables.soc[1] - tables.soc[0])
+        slope = np.concatenate([slope, slope[:, -1:]], axis=1)
+        c = np.stack([tables.ocv_v, slope, *tables.r_ohm], axis=-1)
+        low, high = c[:-1, :-1], c[1:, :-1]
+        low_right, high_right = c[:-1, 1:], c[1:, 1:]
+        bilinear = [low, low_right - low, high - low, high_right - high - low_right + low]  # of 1, s, t, s·t
+        self._table = np.stack([b[..., k] for k in range(5) for b in bilinear]).reshape(20, -1)
+        self._width = float(len(tables.soc) - 1)
+        self._scale = np.array([[self._width], [1 / (tables.temp_degc[1] - tables.temp_degc[0])]])
+        self._last = np.array([[self._width - 1e-9], [len(tables.temp_degc) - 1 - 1e-9]])
+        self.x = np.zeros((3, cells))
+        self.x[0] = soc
+        self.p = np.zeros((6, cells))
+        self.p[0] = soc_sd**2
+        self.p[3] = self.p[5] = BRANCH_BEGIN_SD_V**2
+        self._place, self._floor = np.empty((2, cells)), np.empty((2, cells))
+        self._weight = np.ones((4, cells))
+        self._index = np.empty(cells, np.int64)
+        self._corners = np.empty((20, cells))
+        self._values = np.empty((5, cells))
+        self._h, self._ph, self._gain = np.empty((3, cells)), np.empty((3, cells)), np.empty((3, cells))
+        self._a, self._b = np.empty(cells), np.empty(cells)
+        self._outer, self._other = np.empty((6, cells)), np.empty((6, cells))
+        self._dt = math.nan
+
+    def _prepare(self, dt_s: float) -> None:
+        """What depends on the step's length only."""
+        keep = [1.0, *(math.exp(-dt_s / tau) for tau in self.tables.tau_s)]
+        self._keep = np.array(keep[1:])[:, None]
+        self._charge = 1 - self._keep
+        self._f = np.array([keep[a] * keep[b] for a, b in zip(self.P_ROW, self.P_COLUMN, strict=True)])[:, None]
+        q = np.zeros(6)
+        q[0] = (CURRENT_SD_C / 3600) ** 2 * dt_s
+        q[3] = q[5] = BRANCH_SD_V**2 * dt_s
+        self._q = q[:, None]
+        self._dt = dt_s
+
+    def _look(self, temp_degc: Array) -> Array:
+        """[(OCV, its slope, R0, R1, R2), cells] at the cells' soc and temperature, bilinear."""
+        place, floor, weight = self._place, self._floor, self._weight
+        place[0] = self.x[0]
+        np.subtract(temp_degc, self.tables.temp_degc[0], place[1])
+        np.multiply(place, self._scale, place)
+        np.maximum(place, 0.0, place)
+        np.minimum(place, self._last, place)
+        np.floor(place, floor)
+        np.subtract(place, floor, weight[1:3])
+        np.multiply(weight[1], weight[2], weight[3])
+        np.multiply(floor[1], self._width, floor[1])
+        np.add(floor[0], floor[1], floor[0])
+        np.copyto(self._index, floor[0], casting="unsafe")
+        self._table.take(self._index, 1, self._corners, "clip")
+        return np.einsum("kcn,cn->kn", self._corners.reshape(5, 4, -1), weight, out=self._values)
+
+    def step(self, dt_s: float, current_a: Array, voltage_v: Array, temp_degc: Array) -> None:
+        """Predict over `dt_s` and correct. All arrays have the shape [cells]."""
+        if dt_s != self._dt:
+            self._prepare(dt_s)
+        x, p, a, b, h, ph, gain = self.x, self.p, self._a, self._b, self._h, self._ph, self._gain
+        v, soc = x[1:], x[0]
+        # One look at the tables a step, at the soc before it (which moves by 1e-5)
+        ocv, slope, r0, r1_r2 = (values := self._look(temp_degc))[0], values[1], values[2], values[3:]
+        np.multiply(current_a, -dt_s / (3600 * self.tables.capacity_ah), a)
+        np.add(soc, a, soc)
+        np.multiply(r1_r2, current_a, h[:2])
+        np.multiply(h[:2], self._charge, h[:2])
+        np.multiply(v, self._keep, v)
+        np.add(v, h[:2], v)
+        np.multiply(p, self._f, p)
+        np.add(p, self._q, p)
+        # a: what the voltage is beyond its prediction
+        np.multiply(a, slope, a)
+        np.add(a, ocv, a)
+        np.subtract(voltage_v, a, a)
+        np.multiply(r0, current_a, b)
+        np.add(a, b, a)
+        np.add(a, x[1], a)
+        np.add(a, x[2], a)
+        # ph = P·H', with H = (slope, -1, -1); b: its variance
+        np.multiply(p[:3], slope, ph)
+        np.subtract(ph, p[1::2], ph)  # elements 01, 11, 22
+        np.subtract(ph[:2], p[2::2][:2], ph[:2])  # 02 and 12
+        np.subtract(ph[2], p[4], ph[2])
+        np.multiply(ph[0], slope, b)
+        np.subtract(b, ph[1], b)
+        np.subtract(b, ph[2], b)
+        np.add(b, VOLTAGE_SD_V**2, b)
+        np.divide(ph, b, gain)
+        gain.take(self.P_ROW, 0, self._outer, "clip")
+        ph.take(self.P_COLUMN, 0, self._other, "clip")
+        np.multiply(self._outer, self._other, self._outer)
+        np.subtract(p, self._outer, p)
+        np.multiply(gain, a, gain)
+        np.add(x, gain, x)
+        np.maximum(soc, 0.0, soc)
+        np.minimum(soc, 1.0, soc)
