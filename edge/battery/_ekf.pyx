@@ -1,19 +1,24 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The kernel: one step of the Kalman filter of every cell.
+"""The kernel: the Kalman filters of every cell of a pack.
 
-Seven states per cell
+Every row of measurements moves what is exact and cheap: the charge, the bent current j, the relaxation y_k, the
+hysteresis. The voltage is linear in i, j and y_k, so voltages and these are summed up over a window
+(WINDOW_S), and the filters take in the window's mean as one sample. Nothing is lost by that but the time.
+
+Eight states per filter
     0 soc   charge that can be taken out, over the capacity
-    1 v1    overpotential of the fast branch, V
-    2 v2    overpotential of the slow branch, V
-    3 h     hysteresis, -1 (after discharge) to 1 (after charge)
-    4 e     the model's slow error, V
-    5 k     this cell's resistance over the model's
-    6 b     error of the counted current, in capacities per hour: the sensor's offset, mostly
+    1 w     the model's faster error over its sd: mostly relaxation that was not seen
+    2 e     the model's slow error over its sd
+    3 k     this cell's resistance over the model's
+    4 h     hysteresis, -1 (after discharge) to 1 (after charge)
+    5 b     error of the counted current that does not scale, in capacities per hour: the sensor's offset, mostly
+    6 g     error of the counted charge that does, relative: the sensor's gain and the capacity
+    7 u     what the slowest process had seen before the first sample, A: it dies away with its own time constant
 
 An extended Kalman filter in Joseph form. Two things differ from the plainest textbook, both because the
 OCV bends: its slope is the secant over soc ± sqrt(3) sd, and what the secant misses counts as noise
 (statistical linearisation on three points: S. Särkkä, "Bayesian Filtering and Smoothing", Cambridge
-2013, chapters 5 and 6). For a small sd that is the derivative. `e` is a shaping filter (first-order
+2013, chapters 5 and 6). For a small sd that is the derivative. `e` and `w` are shaping filters (first-order
 Gauss-Markov): correlated errors of the model do not pass for independent evidence.
 
 Where a correction takes soc beyond 0 or 1, the state is projected on that bound (D. Simon, "Kalman filtering
@@ -28,20 +33,47 @@ finite enters the state.
 
 from libc.math cimport asinh, exp, fabs, isfinite, log, sqrt
 
-cdef enum:
-    N = 7
+cpdef enum:
+    N = 8                # states
+    TABLES = 8           # of one node: ocv, M, R0, Rct, R1..R4
+    PROCESSES = 4
+
+cpdef enum:              # columns of `window`: sums over it, of one cell
+    COUNT = 0            # samples
+    SUM_V = 1
+    SUM_I = 2
+    SUM_J = 3
+    SUM_Y = 4            # and the next three
+    SUM_Q = 8            # charge counted in the window when the samples came, As
+    CHARGE = 9           # and at its end
+    TURN = 10            # h at the end = TURN * h at the beginning + PULL
+    PULL = 11
+    FIRST_I = 12
+    LAST_I = 13
+    UNKNOWN_S = 14       # seconds without a current
+    UNKNOWN_N = 15       # samples without a current
+    OPEN_S = 16          # seconds with open contactors
+    ZERO_S = 17          # of these, with a current to see
+    SUM_ZERO = 18        # and what the sensor showed then, As
+    COLUMNS = 19
 
 cdef double SQRT3 = 1.7320508075688772
+cdef double WINDOW_S = 5.0
 cdef double UNKNOWN_C = 0.5          # sd of an unknown current, in capacities per hour
 cdef double UNKNOWN_TAU_S = 60.0     # and how long it stays the same
 cdef double OFFSET_TAU_S = 36000.0   # for how long a sensor's offset is one error
-cdef double SWING = 0.5              # soc swing over which the error of the capacity is one error
-cdef double SAMPLE_S = 10.0          # the time that sample_sd_v belongs to
+cdef double GAIN_TAU_S = 1e6         # the same of gain and capacity
+cdef double ZERO_SD_C = 0.001        # sd of one window's mean of the sensor's zero, in capacities per hour
+cdef double SAMPLE_S = 40.0          # for so long a sample's own error (sample_sd_v) stays about the same
+cdef double FAST_REL = 0.1           # error of the fast overpotentials, of their own size
+cdef double SLOW_REL = 0.03          # the same of all of it, slow: a part of the model's slow error
 cdef double SECANT_MIN = 0.01        # half width of the secant: the OCV table's own detail is noise
 cdef double SECANT_MAX = 0.5
 cdef double GATE = 3.0
 cdef double K_MIN = 0.2
 cdef double K_MAX = 5.0
+cdef double CURRENT_MAX_C = 200.0    # beyond these it is a broken sensor, not a cell
+cdef double TEMP_MAX_DEGC = 150.0
 
 
 cdef inline double least(double a, double b) noexcept nogil:
@@ -52,267 +84,363 @@ cdef inline double most(double a, double b) noexcept nogil:
     return a if a > b else b
 
 
-cdef struct Shared:
-    # of all filters with the same capacity, current and temperature, in one step
-    double capacity, current, temp
-    const double *ocv                # the rows of the tables below `temp`
-    const double *gap
-    const double *r0
-    const double *r1
-    const double *r2
-    double wt                        # and how far `temp` is from them to the next ones, 0 to 1
-    bint known
-    double i, moved, j
-    double sd_e, sd_sample
-    double f[N]                      # the diagonal of F
-    double q[N]                      # what of Q is the same for all
-    double flip                      # how far h is pulled by the current
+cdef struct Window:
+    # what all filters share at the end of a window
+    double seconds
+    double f[N]                      # the diagonal of F, but for h
+    double q[N]                      # 1 - f², times variances that are the same for all
+
+
+cdef struct Cell:
+    # what the filters of one cell share at the end of a window
+    const double *below              # the nodes of the temperature below the cell's, and of the one above
+    const double *above
+    double wt                        # how far the cell is from the one to the other
+    double sd_e, sd_w, sd_sample
+    double charge                    # that went out, in capacities
+    double turn, pull
+    double unknown_s
+    double phi[TABLES]               # mean of what each table is multiplied with; ocv and M: 0
+    double v, later                  # mean voltage; charge that went out after the mean sample, in capacities
+    double jump                      # the current's change in the window, over the number of samples
+    double unknown_a                 # sd of the mean of currents that were not known
+    double zero_c                    # mean of the sensor's zero, in capacities per hour
+    bint sampled, opened, zeroed
 
 
 cdef class Kernel:
-    """A cell model's tables, laid out for `step`."""
+    """A cell model's tables, laid out for the filters."""
 
-    cdef const double[:, ::1] ocv, gap, r0, r1, r2
-    cdef const double[::1] tau1, tau2, knee, model_sd, sample_sd
+    cdef const double[:, :, ::1] nodes
+    cdef const double[::1] knee, model_sd, relaxation_sd, sample_sd
+    cdef double tau[PROCESSES]
+    cdef Py_ssize_t slowest
     cdef double t_first, t_step, s_step
     cdef Py_ssize_t n_temp, n_soc
-    cdef double volt_low, volt_high, rate, gain_sd
-    cdef double model_tau, axis_sd, k_sd, k_tau, branch_sd, h_sd, offset_c
+    cdef double volt_low, volt_high, rate, capacity
+    cdef double model_tau, relaxation_tau, axis_sd, k_sd, k_tau, h_sd, offset_c, gain_sd
 
-    def __init__(self, model):
+    def __init__(self, model, nodes):
+        """`nodes` [temperature, soc, TABLES]: ocv, M, R0, Rct, R1..R4 of the model."""
+        cdef Py_ssize_t k
         u = model.uncertainty
-        self.ocv, self.gap = model.ocv_v, model.hysteresis_v
-        self.r0, self.r1, self.r2 = model.r0_ohm, model.r1_ohm, model.r2_ohm
-        self.tau1, self.tau2, self.knee = model.tau1_s, model.tau2_s, model.knee_a
-        self.model_sd, self.sample_sd = model.model_sd_v, model.sample_sd_v
+        self.nodes = nodes
+        self.knee = model.knee_a
+        self.model_sd, self.relaxation_sd = model.model_sd_v, model.relaxation_sd_v
+        self.sample_sd = model.sample_sd_v
+        for k in range(PROCESSES):
+            self.tau[k] = model.tau_s[k] if k < len(model.tau_s) else 1.0
+        self.slowest = len(model.tau_s) - 1
         self.n_temp, self.n_soc = len(model.temp_degc), len(model.soc)
         self.t_first = model.temp_degc[0]
         self.t_step = model.temp_degc[1] - model.temp_degc[0]
         self.s_step = model.soc[1] - model.soc[0]
         # beyond these a voltage is a broken sensor, not a cell
         self.volt_low, self.volt_high = 0.5 * model.voltage_min_v, 1.2 * model.voltage_max_v
-        self.rate, self.gain_sd = model.hysteresis_rate, model.capacity_rel_sd
-        self.model_tau, self.axis_sd = u.model_tau_s, u.axis_sd
+        self.rate, self.capacity = model.hysteresis_rate, model.capacity_ah
+        self.model_tau, self.relaxation_tau, self.axis_sd = u.model_tau_s, u.relaxation_tau_s, u.axis_sd
         self.k_sd, self.k_tau = u.resistance_rel_sd, u.resistance_tau_s
-        self.branch_sd, self.h_sd, self.offset_c = u.branch_rel_sd, u.hysteresis_sd, u.current_offset_c
+        self.h_sd, self.offset_c = u.hysteresis_sd, u.current_offset_c
+        self.gain_sd = sqrt(model.capacity_rel_sd ** 2 + u.current_gain_sd ** 2)
 
-    def step(
+    def advance(
         self,
-        double dt_s,
+        const double[::1] dt_s,
+        const double[:, ::1] current_a,
+        const double[:, ::1] voltage_v,
+        const double[:, ::1] temp_degc,
+        const double[:, ::1] balancing_a,
+        const unsigned char[:, ::1] opened,
+        double[:, ::1] out_soc,
+        double[:, ::1] out_sd,
+        double pause_s,
+        double[::1] clock,
+        const long long[::1] string,
+        const double[::1] capacity_ah,
+        double[::1] temp,
+        double[:, ::1] relaxation_a,
+        double[:, ::1] window,
+        double[::1] soc,
+        double[::1] soc_sd,
         double[:, ::1] x,
         double[:, :, ::1] p,
         const long long[::1] cell,
-        const double[::1] capacity_ah,
-        const double[::1] current_a,
-        double[::1] last_current_a,
-        const double[::1] voltage_v,
-        const double[::1] temp_degc,
         double[::1] waited_s,
         double[::1] surprise_s,
         double[::1] score,
     ):
-        """Predict r filters of n cells by `dt_s`, then correct those whose cell has a voltage.
+        """Go through rows of measurements until `pause_s` seconds of windows are done; returns how many rows.
 
         Parameters
         ----------
-        dt_s : at least 0
-        x : [r, 7] states; p : [r, 7, 7] covariances; both changed in place
-        cell : [r] of each filter, 0 to n-1
-        capacity_ah : [n]
-        current_a : [n] of one cell, positive = discharge; NaN = unknown
-        last_current_a : [r] current at the previous step (changed)
-        voltage_v : [n]; NaN = no new sample
-        temp_degc : [n]; finite
+        dt_s : [rows] since the row before, at least 0
+        current_a : [rows, S] of one cell of each string, positive = discharge; NaN = unknown
+        voltage_v : [rows, n]; NaN = no new sample
+        temp_degc : [rows, n]; NaN = as last known
+        balancing_a : [rows, n] what flows out of the cell beside the string's current; or no rows: nothing does
+        opened : [rows, S] the string's contactors are open: what the sensor shows is its zero; or no rows: closed
+        out_soc, out_sd : [rows, n] the estimate at each row; or no rows: not wanted
+        clock : [2] seconds in the open window, and of done windows since the last pause (changed)
+        string : [n]; capacity_ah : [n]; temp : [n] last known (changed)
+        relaxation_a : [n, 4] y_k (changed); window : [n, COLUMNS] sums (changed)
+        soc, soc_sd : [n] the estimate (changed)
+        x : [r, 8] states; p : [r, 8, 8] covariances; both changed in place
+        cell : [r] of each filter, 0 to n-1, rising
         waited_s : [r] time since the last sample (changed)
         surprise_s : [r] for how long samples have been out of bounds (changed)
         score : [r] ln of the likelihood of all samples so far (changed)
         """
-        cdef Py_ssize_t r
-        cdef long long c, before = -1
-        cdef Shared s
-        cdef double jump
-        cdef bint sampled = False
+        cdef Py_ssize_t row, c, done = 0
+        cdef bint balanced = balancing_a.shape[0] > 0
+        cdef bint may_open = opened.shape[0] > 0
+        cdef bint wanted = out_soc.shape[0] > 0
         with nogil:
-            for r in range(x.shape[0]):
-                c = cell[r]
-                if c != before:
-                    # always so where the current is NaN
-                    if (
-                        before < 0 or capacity_ah[c] != s.capacity or temp_degc[c] != s.temp
-                        or current_a[c] != s.current
-                    ):
-                        self._prepare(&s, dt_s, capacity_ah[c], current_a[c], temp_degc[c])
-                    sampled = voltage_v[c] >= self.volt_low and voltage_v[c] <= self.volt_high  # NaN: no
-                    before = c
-                jump = s.i - last_current_a[r]
-                last_current_a[r] = s.i
-                self._predict(&s, dt_s, &x[r, 0], &p[r, 0, 0])
-                waited_s[r] += dt_s
-                if sampled:
-                    self._correct(
-                        &s, &x[r, 0], &p[r, 0, 0], jump, voltage_v[c], waited_s[r], &surprise_s[r], &score[r]
-                    )
-                    waited_s[r] = 0.0
+            for row in range(dt_s.shape[0]):
+                self._row(
+                    dt_s[row], &current_a[row, 0], &voltage_v[row, 0], &temp_degc[row, 0],
+                    &balancing_a[row, 0] if balanced else NULL, &opened[row, 0] if may_open else NULL,
+                    string, capacity_ah, temp, relaxation_a, window, soc,
+                )
+                clock[0] += dt_s[row]
+                done = row + 1
+                if clock[0] >= WINDOW_S:
+                    self._close(clock[0], capacity_ah, temp, window, x, p, cell, waited_s, surprise_s, score)
+                    self._mix(soc, soc_sd, x, p, cell, score)
+                    clock[1] += clock[0]
+                    clock[0] = 0.0
+                if wanted:
+                    for c in range(soc.shape[0]):
+                        out_soc[row, c] = soc[c]
+                        out_sd[row, c] = soc_sd[c]
+                if clock[0] == 0.0 and clock[1] >= pause_s:
+                    clock[1] = 0.0
+                    break
+        return done
 
-    cdef inline double _look(self, const double* row, double wt, double soc) noexcept nogil:
-        """A table's value, bilinear, held at the edges; `row` is the one below the temperature."""
+    def mix(self, double[::1] soc, double[::1] soc_sd, const double[:, ::1] x, const double[:, :, ::1] p,
+            const long long[::1] cell, const double[::1] score):
+        """Mean and sd of the guesses of each cell; see `advance`."""
+        with nogil:
+            self._mix(soc, soc_sd, x, p, cell, score)
+
+    cdef void _row(
+        self, double dt, const double* current, const double* voltage, const double* temps,
+        const double* balancing, const unsigned char* opened,
+        const long long[::1] string, const double[::1] capacity_ah, double[::1] temp,
+        double[:, ::1] relaxation, double[:, ::1] window, double[::1] soc,
+    ) noexcept nogil:
+        """What one row of measurements changes: sums of the window, and the charge."""
+        cdef Py_ssize_t c, k
+        cdef double keep[PROCESSES]
+        cdef double i, j = 0.0, turn = 1.0, sign = 0.0, scale
+        cdef double i_before = 0.0, t_before = 0.0, q_before = 0.0  # of j and turn
+        cdef bint fresh = True, known, open_
+        cdef double* w
+        cdef double* y
+        for k in range(PROCESSES):
+            keep[k] = exp(-dt / self.tau[k])
+        for c in range(soc.shape[0]):
+            w, y = &window[c, 0], &relaxation[c, 0]
+            if fabs(temps[c]) <= TEMP_MAX_DEGC:  # NaN: no
+                temp[c] = temps[c]
+            i = current[string[c]]
+            known = fabs(i) <= CURRENT_MAX_C * capacity_ah[c]
+            open_ = opened != NULL and opened[string[c]] != 0
+            if open_:
+                w[OPEN_S] += dt
+                if known:
+                    w[ZERO_S] += dt
+                    w[SUM_ZERO] += i * dt
+                i, known = 0.0, True
+            elif not known:
+                i = 0.0
+                w[UNKNOWN_S] += dt
+            if balancing != NULL and isfinite(balancing[c]):
+                i += balancing[c]
+            if fresh or i != i_before or temp[c] != t_before or capacity_ah[c] != q_before:
+                fresh, i_before, t_before, q_before = False, i, temp[c], capacity_ah[c]
+                scale = self.capacity / capacity_ah[c]  # resistances go with one over the capacity
+                j = self._bent(i * scale, temp[c])
+                turn = exp(-self.rate * fabs(i) * dt / (3600.0 * capacity_ah[c]))
+                sign = (1.0 if i > 0.0 else 0.0) - (1.0 if i < 0.0 else 0.0)
+            for k in range(PROCESSES):
+                y[k] = keep[k] * y[k] + (1.0 - keep[k]) * j
+            w[CHARGE] += i * dt
+            w[TURN] *= turn
+            w[PULL] = turn * w[PULL] - (1.0 - turn) * sign
+            soc[c] = least(most(soc[c] - i * dt / (3600.0 * capacity_ah[c]), 0.0), 1.0)
+            if voltage[c] >= self.volt_low and voltage[c] <= self.volt_high:  # NaN: no
+                if w[COUNT] == 0.0:
+                    w[FIRST_I] = i
+                w[LAST_I] = i
+                w[COUNT] += 1.0
+                w[SUM_V] += voltage[c]
+                w[SUM_I] += i
+                w[SUM_J] += j
+                for k in range(PROCESSES):
+                    w[SUM_Y + k] += y[k]
+                w[SUM_Q] += w[CHARGE]
+                if not known:
+                    w[UNKNOWN_N] += 1.0
+
+    cdef inline double _place(self, double temp, Py_ssize_t* t) noexcept nogil:
+        """The row of the tables below a temperature, and how far it is from there to the next."""
+        cdef double place = least(most((temp - self.t_first) / self.t_step, 0.0), <double>(self.n_temp - 1))
+        t[0] = min(<Py_ssize_t>place, self.n_temp - 2)
+        return place - t[0]
+
+    cdef inline double _bent(self, double i, double temp) noexcept nogil:
+        cdef Py_ssize_t t
+        cdef double wt = self._place(temp, &t)
+        cdef double knee = self.knee[t] * (1.0 - wt) + self.knee[t + 1] * wt
+        return knee * asinh(i / knee)
+
+    cdef void _close(
+        self, double seconds, const double[::1] capacity_ah, const double[::1] temp, double[:, ::1] window,
+        double[:, ::1] x, double[:, :, ::1] p, const long long[::1] cell, double[::1] waited_s,
+        double[::1] surprise_s, double[::1] score,
+    ) noexcept nogil:
+        """The window's end: every filter predicts, and those whose cell had a voltage correct."""
+        cdef Window s
+        cdef Cell c
+        cdef Py_ssize_t r, n
+        cdef long long before = -1
+        self._share(&s, seconds)
+        for r in range(x.shape[0]):
+            if cell[r] != before:
+                before = cell[r]
+                self._gather(&c, seconds, capacity_ah[before], temp[before], &window[before, 0])
+            self._predict(&s, &c, &x[r, 0], &p[r, 0, 0])
+            if c.zeroed:
+                self._zero(c.zero_c, &x[r, 0], &p[r, 0, 0])
+            waited_s[r] += seconds
+            if c.sampled:
+                self._correct(&c, &x[r, 0], &p[r, 0, 0], waited_s[r], &surprise_s[r], &score[r])
+                waited_s[r] = 0.0
+        for n in range(window.shape[0]):
+            for r in range(COLUMNS):
+                window[n, r] = 0.0
+            window[n, TURN] = 1.0
+
+    cdef void _share(self, Window* s, double dt) noexcept nogil:
+        s.seconds = dt
+        s.f[0] = 1.0
+        s.f[1], s.f[2] = exp(-dt / self.relaxation_tau), exp(-dt / self.model_tau)
+        s.f[3], s.f[4] = exp(-dt / self.k_tau), 1.0
+        s.f[5], s.f[6], s.f[7] = exp(-dt / OFFSET_TAU_S), exp(-dt / GAIN_TAU_S), exp(-dt / self.tau[self.slowest])
+        s.q[0] = s.q[4] = s.q[7] = 0.0
+        s.q[1], s.q[2] = 1.0 - s.f[1] * s.f[1], 1.0 - s.f[2] * s.f[2]
+        s.q[3] = (1.0 - s.f[3] * s.f[3]) * self.k_sd * self.k_sd
+        s.q[5] = (1.0 - s.f[5] * s.f[5]) * self.offset_c * self.offset_c
+        s.q[6] = (1.0 - s.f[6] * s.f[6]) * self.gain_sd * self.gain_sd
+
+    cdef void _gather(
+        self, Cell* c, double seconds, double capacity, double temp, const double* w
+    ) noexcept nogil:
+        """One cell's window, as the filters take it."""
+        cdef Py_ssize_t t, k
+        cdef double wt = self._place(temp, &t)
+        cdef double count = w[COUNT]
+        cdef double scale = self.capacity / capacity
+        c.below, c.above, c.wt = &self.nodes[t, 0, 0], &self.nodes[t + 1, 0, 0], wt
+        c.sd_e = self.model_sd[t] * (1.0 - wt) + self.model_sd[t + 1] * wt
+        c.sd_w = self.relaxation_sd[t] * (1.0 - wt) + self.relaxation_sd[t + 1] * wt
+        c.sd_sample = self.sample_sd[t] * (1.0 - wt) + self.sample_sd[t + 1] * wt
+        c.charge = w[CHARGE] / (3600.0 * capacity)
+        c.turn, c.pull, c.unknown_s = w[TURN], w[PULL], w[UNKNOWN_S]
+        c.opened = w[OPEN_S] > 0.5 * seconds
+        c.zeroed = w[ZERO_S] > 0.0
+        c.zero_c = w[SUM_ZERO] / (w[ZERO_S] * capacity) if c.zeroed else 0.0
+        c.sampled = count > 0.0
+        if not c.sampled:
+            return
+        c.v = w[SUM_V] / count
+        c.phi[0] = c.phi[1] = 0.0
+        c.phi[2], c.phi[3] = w[SUM_I] * scale / count, w[SUM_J] / count
+        for k in range(PROCESSES):
+            c.phi[4 + k] = w[SUM_Y + k] / count
+        c.later = (w[CHARGE] - w[SUM_Q] / count) / (3600.0 * capacity)
+        c.jump = (w[LAST_I] - w[FIRST_I]) * scale / count
+        c.unknown_a = UNKNOWN_C * self.capacity * w[UNKNOWN_N] / count
+
+    cdef inline double _look_ocv(self, const Cell* c, double soc) noexcept nogil:
+        """The OCV alone; tables are bilinear and held at the edges."""
         cdef double place = least(most(soc / self.s_step, 0.0), <double>(self.n_soc - 1))
         cdef Py_ssize_t s = min(<Py_ssize_t>place, self.n_soc - 2)
         cdef double ws = place - s
-        cdef double low = row[s] * (1.0 - ws) + row[s + 1] * ws
-        cdef double high = row[self.n_soc + s] * (1.0 - ws) + row[self.n_soc + s + 1] * ws
-        return low * (1.0 - wt) + high * wt
-
-    cdef void _prepare(
-        self, Shared* s, double dt, double capacity, double current, double temp
-    ) noexcept nogil:
-        """What all filters with this capacity, current and temperature share: the costly functions."""
-        cdef double place = least(most((temp - self.t_first) / self.t_step, 0.0), <double>(self.n_temp - 1))
-        cdef Py_ssize_t t = min(<Py_ssize_t>place, self.n_temp - 2)
-        cdef double wt = place - t
-        cdef double knee = self.knee[t] * (1.0 - wt) + self.knee[t + 1] * wt
-        s.capacity, s.current, s.temp = capacity, current, temp
-        s.ocv, s.gap, s.r0, s.r1, s.r2 = (
-            &self.ocv[t, 0], &self.gap[t, 0], &self.r0[t, 0], &self.r1[t, 0], &self.r2[t, 0]
+        cdef const double* low = c.below + s * TABLES
+        cdef const double* high = c.above + s * TABLES
+        return (
+            (low[0] * (1.0 - ws) + low[TABLES] * ws) * (1.0 - c.wt)
+            + (high[0] * (1.0 - ws) + high[TABLES] * ws) * c.wt
         )
-        s.wt = wt
-        s.known = isfinite(current)
-        s.i = current if s.known else 0.0
-        s.moved = s.i * dt / (3600.0 * capacity)
-        s.f[1] = exp(-dt / (self.tau1[t] * (1.0 - wt) + self.tau1[t + 1] * wt))
-        s.f[2] = exp(-dt / (self.tau2[t] * (1.0 - wt) + self.tau2[t + 1] * wt))
-        s.f[3] = exp(-self.rate * fabs(s.moved))
-        s.j = knee * asinh(s.i / knee)
-        s.sd_e = self.model_sd[t] * (1.0 - wt) + self.model_sd[t + 1] * wt
-        s.sd_sample = self.sample_sd[t] * (1.0 - wt) + self.sample_sd[t + 1] * wt
-        s.flip = (1.0 - s.f[3]) * ((1.0 if s.i > 0.0 else 0.0) - (1.0 if s.i < 0.0 else 0.0))
-        s.f[0] = 1.0
-        s.f[4], s.f[5], s.f[6] = exp(-dt / self.model_tau), exp(-dt / self.k_tau), exp(-dt / OFFSET_TAU_S)
-        s.q[0] = fabs(s.moved) * SWING * self.gain_sd * self.gain_sd
-        if not s.known:
-            s.q[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * dt
-        s.q[1], s.q[2] = 1.0 - s.f[1] * s.f[1], 1.0 - s.f[2] * s.f[2]  # times what depends on soc
-        s.q[3] = (1.0 - s.f[3] * s.f[3]) * self.h_sd * self.h_sd
-        s.q[4] = 1.0 - s.f[4] * s.f[4]
-        s.q[5] = (1.0 - s.f[5] * s.f[5]) * self.k_sd * self.k_sd
-        s.q[6] = (1.0 - s.f[6] * s.f[6]) * self.offset_c * self.offset_c
 
-    cdef void _predict(self, const Shared* s, double dt, double* x, double* p) noexcept nogil:
-        cdef double soc = x[0]
-        cdef double r1 = self._look(s.r1, s.wt, soc)
-        cdef double r2 = self._look(s.r2, s.wt, soc)
-        cdef double f[N]  # a copy: what p points to can't change it, so it may stay in registers
-        cdef double g0 = -dt / 3600.0
-        cdef double g1 = (1.0 - s.f[1]) * r1 * s.j
-        cdef double g2 = (1.0 - s.f[2]) * r2 * s.j
-        cdef double unknown = 0.0 if s.known else UNKNOWN_C * s.capacity
-        cdef double slope
-        cdef double m[3][N]
+    cdef void _predict(self, const Window* s, const Cell* c, double* x, double* p) noexcept nogil:
+        cdef double g5 = 0.0 if c.opened else -s.seconds / 3600.0
+        cdef double g6 = -c.charge
+        cdef double f[N]
+        cdef double m[N]
         cdef Py_ssize_t a, b
 
         for a in range(N):
             f[a] = s.f[a]
-        x[0] = least(most(soc - s.moved - x[6] * dt / 3600.0, 0.0), 1.0)
-        x[1] = f[1] * x[1] + x[5] * g1
-        x[2] = f[2] * x[2] + x[5] * g2
-        x[3] = f[3] * x[3] - s.flip
-        x[4] = f[4] * x[4]
-        x[5] = 1.0 + f[5] * (x[5] - 1.0)
+        f[4] = c.turn
+        x[0] = least(most(x[0] - c.charge * (1.0 + x[6]) + g5 * x[5], 0.0), 1.0)
+        x[1] = f[1] * x[1]
+        x[2] = f[2] * x[2]
+        x[3] = 1.0 + f[3] * (x[3] - 1.0)
+        x[4] = f[4] * x[4] + c.pull
+        x[5] = f[5] * x[5]
         x[6] = f[6] * x[6]
+        x[7] = f[7] * x[7]
 
-        # P = F P F' + Q. F has f on its diagonal, and beside it only dsoc/db, dv1/dk and dv2/dk. P is
-        # symmetric: its upper triangle is worked out and mirrored.
+        # P = F P F' + Q. F has f on its diagonal, and beside it only dsoc/db and dsoc/dg.
         for b in range(N):
-            m[0][b] = p[b] + g0 * p[6 * N + b]
+            m[b] = p[b] + g5 * p[5 * N + b] + g6 * p[6 * N + b]
+        m[0] += g5 * m[5] + g6 * m[6]
+        p[0] = m[0]
         for b in range(1, N):
-            m[1][b] = f[1] * p[N + b] + g1 * p[5 * N + b]
-        for b in range(2, N):
-            m[2][b] = f[2] * p[2 * N + b] + g2 * p[5 * N + b]
-        for b in range(N):
-            p[b] = m[0][b] * f[b]
-        for b in range(1, N):
-            p[N + b] = m[1][b] * f[b]
-        for b in range(2, N):
-            p[2 * N + b] = m[2][b] * f[b]
-        for a in range(3, N):
-            for b in range(a, N):
-                p[a * N + b] = f[a] * p[a * N + b] * f[b]
-        p[0] += m[0][6] * g0
-        p[1] += m[0][5] * g1
-        p[2] += m[0][5] * g2
-        p[N + 1] += m[1][5] * g1
-        p[N + 2] += m[1][5] * g2
-        p[2 * N + 2] += m[2][5] * g2
+            p[b] = p[b * N] = m[b] * f[b]
         for a in range(1, N):
-            for b in range(a):
-                p[a * N + b] = p[b * N + a]
+            p[a * N + a] *= f[a] * f[a]
+            for b in range(a + 1, N):
+                p[a * N + b] *= f[a] * f[b]
+                p[b * N + a] = p[a * N + b]
 
-        slope = self._slope(s, x[0], SECANT_MIN)
-        p[0] += s.q[0]
-        p[8] += s.q[1] * ((self.branch_sd * x[5] * r1 * s.j) ** 2 + (r1 * unknown) ** 2)
-        p[16] += s.q[2] * ((self.branch_sd * x[5] * r2 * s.j) ** 2 + (r2 * unknown) ** 2)
-        p[24] += s.q[3]
-        p[32] += s.q[4] * (s.sd_e * s.sd_e + (self.axis_sd * slope) ** 2)
-        p[40] += s.q[5]
-        p[48] += s.q[6]
+        p[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * c.unknown_s
+        p[N + 1] += s.q[1]
+        p[2 * N + 2] += s.q[2]
+        p[3 * N + 3] += s.q[3]
+        p[4 * N + 4] += (1.0 - c.turn * c.turn) * self.h_sd * self.h_sd
+        p[5 * N + 5] += s.q[5]
+        p[6 * N + 6] += s.q[6]
 
-    cdef inline double _slope(self, const Shared* s, double soc, double half) noexcept nogil:
-        cdef double low = least(most(soc - half, 0.0), 1.0 - SECANT_MIN)
-        cdef double high = most(least(soc + half, 1.0), SECANT_MIN)
-        return (self._look(s.ocv, s.wt, high) - self._look(s.ocv, s.wt, low)) / (high - low)
-
-    cdef void _correct(
-        self, const Shared* s, double* x, double* p, double jump, double voltage, double waited,
-        double* surprise, double* score,
-    ) noexcept nogil:
-        cdef double soc = x[0]
-        cdef double i = s.i
-        cdef double r0 = self._look(s.r0, s.wt, soc)
-        cdef double gap = self._look(s.gap, s.wt, soc)
-        cdef double half = least(most(SQRT3 * sqrt(most(p[0], 0.0)), SECANT_MIN), SECANT_MAX)
-        cdef double ocv = self._look(s.ocv, s.wt, soc)
-        cdef double low = least(most(soc - half, 0.0), 1.0 - SECANT_MIN)
-        cdef double high = most(least(soc + half, 1.0), SECANT_MIN)
-        cdef double ocv_low = self._look(s.ocv, s.wt, low)
-        cdef double ocv_high = self._look(s.ocv, s.wt, high)
-        cdef double slope = (ocv_high - ocv_low) / (high - low)
-        cdef double miss_low = ocv_low - ocv - slope * (low - soc)
-        cdef double miss_high = ocv_high - ocv - slope * (high - soc)
-        cdef double r = s.sd_sample * s.sd_sample + (self.branch_sd * r0 * i) ** 2
+    cdef void _zero(self, double zero_c, double* x, double* p) noexcept nogil:
+        """The contactors are open: the sensor shows its own zero, which is -b."""
         cdef double h[N]
+        cdef Py_ssize_t a
+        for a in range(N):
+            h[a] = 0.0
+        h[5] = -1.0
+        self._joseph(x, p, h, zero_c + x[5], ZERO_SD_C * ZERO_SD_C)
+
+    cdef inline void _joseph(self, double* x, double* p, const double* h, double nu, double r) noexcept nogil:
+        """(I - K H) P (I - K H)' + K R K'."""
         cdef double ph[N]
         cdef double gain[N]
         cdef double aph[N]
         cdef double m[N][N]
-        cdef double nu, var, size
+        cdef double var = r
+        cdef double size
         cdef Py_ssize_t a, b
-
-        r *= most(SAMPLE_S / most(waited, 1e-3), 1.0)
-        r += (miss_low * miss_low + miss_high * miss_high) / 6.0 + (r0 * jump) ** 2
-        if not s.known:
-            r += (r0 * UNKNOWN_C * s.capacity) ** 2
-        h[0], h[1], h[2], h[3], h[4], h[5], h[6] = slope, -1.0, -1.0, gap, 1.0, -r0 * i, 0.0
-        nu = voltage - (ocv - x[1] - x[2] + gap * x[3] + x[4] - x[5] * r0 * i)
-        var = r
         for a in range(N):
             ph[a] = 0.0
             for b in range(N):
                 ph[a] += p[a * N + b] * h[b]
             var += h[a] * ph[a]
-        if not isfinite(nu) or not isfinite(var) or var <= 0.0:
-            return
-        size = fabs(nu) / sqrt(var)
-        if size > GATE:
-            surprise[0] += waited
-            r += (size / GATE - 1.0) * var
-            var *= size / GATE
-        else:
-            surprise[0] = most(surprise[0] - 2.0 * waited, 0.0)
-        score[0] -= 0.5 * (nu * nu / var + least(waited / SAMPLE_S, 1.0) * log(var))
         for a in range(N):
             gain[a] = ph[a] / var
             x[a] += gain[a] * nu
-        # Joseph: (I - K H) P (I - K H)' + K R K'
         for a in range(N):
             for b in range(N):
                 m[a][b] = p[a * N + b] - gain[a] * ph[b]
@@ -327,11 +455,100 @@ cdef class Kernel:
                     size = 0.5 * (size + m[b][a] - aph[b] * gain[a] + gain[b] * r * gain[a])
                 p[a * N + b] = size
                 p[b * N + a] = size
+
+    cdef void _correct(
+        self, const Cell* c, double* x, double* p, double waited, double* surprise, double* score
+    ) noexcept nogil:
+        cdef double soc = least(most(x[0] + c.later, 0.0), 1.0)  # when the samples came, on the mean
+        cdef double place = least(most(soc / self.s_step, 0.0), <double>(self.n_soc - 1))
+        cdef Py_ssize_t s = min(<Py_ssize_t>place, self.n_soc - 2)
+        cdef double ws = place - s
+        cdef const double* low_node = c.below + s * TABLES
+        cdef const double* high_node = c.above + s * TABLES
+        cdef double node[TABLES]
+        cdef double half = least(most(SQRT3 * sqrt(most(p[0], 0.0)), SECANT_MIN), SECANT_MAX)
+        cdef double low = least(most(soc - half, 0.0), 1.0 - SECANT_MIN)
+        cdef double high = most(least(soc + half, 1.0), SECANT_MIN)
+        cdef double ocv_low = self._look_ocv(c, low)
+        cdef double ocv_high = self._look_ocv(c, high)
+        cdef double slope = (ocv_high - ocv_low) / (high - low)
+        cdef double eta = 0.0, ohm = 0.0
+        cdef double miss_low, miss_high, r, nu, var, size
+        cdef double h[N]
+        cdef Py_ssize_t a, b
+
+        for a in range(TABLES):
+            node[a] = (
+                (low_node[a] * (1.0 - ws) + low_node[TABLES + a] * ws) * (1.0 - c.wt)
+                + (high_node[a] * (1.0 - ws) + high_node[TABLES + a] * ws) * c.wt
+            )
+            eta += node[a] * c.phi[a]
+        for a in range(2, TABLES):
+            ohm += node[a]
+        miss_low = ocv_low - node[0] - slope * (low - soc)
+        miss_high = ocv_high - node[0] - slope * (high - soc)
+        r = c.sd_sample * c.sd_sample * most(SAMPLE_S / most(waited, 1e-3), 1.0)
+        r += (miss_low * miss_low + miss_high * miss_high) / 6.0
+        size = fabs(node[2] * c.phi[2]) + fabs(node[3] * c.phi[3]) + fabs(node[4] * c.phi[4])
+        r += (FAST_REL * size) ** 2 + (node[2] * c.jump) ** 2 + (ohm * c.unknown_a) ** 2
+        h[0] = slope  # how the resistances change with soc is no evidence of it: their tables are not that good
+        h[1] = c.sd_w
+        h[2] = sqrt(c.sd_e * c.sd_e + (self.axis_sd * slope) ** 2 + (SLOW_REL * eta) ** 2)
+        eta += node[4 + self.slowest] * x[7]
+        h[3], h[4], h[5], h[6], h[7] = -eta, node[1], 0.0, 0.0, -x[3] * node[4 + self.slowest]
+        nu = c.v - (node[0] + h[1] * x[1] + h[2] * x[2] - x[3] * eta + node[1] * x[4])
+        var = r
+        for a in range(N):
+            size = 0.0
+            for b in range(N):
+                size += p[a * N + b] * h[b]
+            var += h[a] * size
+        if not isfinite(nu) or not isfinite(var) or var <= 0.0:
+            return
+        size = fabs(nu) / sqrt(var)
+        if size > GATE:
+            surprise[0] += waited
+            r += (size / GATE - 1.0) * var
+            var *= size / GATE
+        else:
+            surprise[0] = most(surprise[0] - 2.0 * waited, 0.0)
+        score[0] -= 0.5 * (nu * nu / var + least(waited / SAMPLE_S, 1.0) * log(var))
+        self._joseph(x, p, h, nu, r)
         # No soc beyond 0 and 1: what it may not explain, the other states do (projection on the bound)
         size = least(most(x[0], 0.0), 1.0) - x[0]
         if size != 0.0 and p[0] > 0.0:
             for a in range(1, N):
                 x[a] += p[a * N] / p[0] * size
         x[0] += size
-        x[3] = least(most(x[3], -1.0), 1.0)
-        x[5] = least(most(x[5], K_MIN), K_MAX)
+        x[4] = least(most(x[4], -1.0), 1.0)
+        x[3] = least(most(x[3], K_MIN), K_MAX)
+
+    cdef void _mix(
+        self, double[::1] soc, double[::1] soc_sd, const double[:, ::1] x, const double[:, :, ::1] p,
+        const long long[::1] cell, const double[::1] score,
+    ) noexcept nogil:
+        """Mean and sd of each cell's guesses, weighted by their likelihood."""
+        cdef Py_ssize_t r = 0, a, first
+        cdef Py_ssize_t rows = x.shape[0]
+        cdef long long c
+        cdef double best, weight, total, mean, square
+        while r < rows:
+            c, first, best = cell[r], r, score[r]
+            while r < rows and cell[r] == c:
+                best = most(best, score[r])
+                r += 1
+            if r == first + 1:
+                soc[c] = x[first, 0]
+                soc_sd[c] = sqrt(most(p[first, 0, 0], 0.0))
+                continue
+            total = mean = square = 0.0
+            for a in range(first, r):
+                weight = exp(score[a] - best)
+                total += weight
+                mean += weight * x[a, 0]
+            mean /= total
+            for a in range(first, r):
+                weight = exp(score[a] - best)
+                square += weight * (most(p[a, 0, 0], 0.0) + (x[a, 0] - mean) ** 2)
+            soc[c] = mean
+            soc_sd[c] = sqrt(square / total)

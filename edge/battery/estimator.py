@@ -10,9 +10,13 @@ unlikely ones are dropped, those that have become the same are joined, and one i
 D. Alspach, H. Sorenson, IEEE Trans. Automatic Control 17, 1972). Every cell begins so; a given initial soc
 is one more guess, with most of the weight. And a cell does it again when its filter has lost it.
 
+Each cell's filter has its own share of the sensor's offset and gain. They are not averaged over the cells of a
+string: the cells' models err alike, so many cells are not many witnesses, and one bad cell must not touch
+the others. What does come from all of the string is the sensor's zero while its contactors are open.
+
 Memory (`dump`): MAGIC, uint32 CRC-32 of all that follows, 16 characters of the cell model's fingerprint,
-uint32 n, uint32 number of filters r, then little-endian float64: the arrays of `_CELL` (n each), then those
-of `_FILTER` (r each).
+uint32 n, uint32 number of filters r, then little-endian float64: the arrays of `_WHOLE`, those of `_CELL` (n
+each), then those of `_FILTER` (r each).
 """
 
 from __future__ import annotations
@@ -20,46 +24,79 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.battery._ekf import Kernel
+from edge.battery._ekf import COLUMNS, PROCESSES, TURN, Kernel
 from edge.battery.model import CellModel, FloatArray
 from edge.errors import CellModelError
 
 IntArray = npt.NDArray[np.int64]
 
-STATES = 7
-SOC, V1, V2, H, E, K, B = range(STATES)
+STATES = 8
+SOC, W, E, K, H, B, G, U = range(STATES)
 GUESSES = 16
 GUESS_SD = 0.5 / GUESSES
-GIVEN_SD = 0.05  # of an initial soc that came without one
+GIVEN_SD = 0.015  # of an initial soc that came without one
 UNKNOWN_SD = 1 / math.sqrt(12)  # of a soc that may be anything from 0 to 1
-DOUBT = 0.01  # how probable it is that a given soc is plain wrong
+DOUBT = 0.02  # how probable it is that a given soc is plain wrong
 LOST_S = 30.0  # samples beyond the gate for so long: the filter has lost the cell
 TIDY_S = 10.0
 UNLIKELY = 1e-4
 SAME_SD = 1.5  # two guesses are one when their means are closer than this, in units of the wider sd
-REST_C = 0.15  # overpotentials before the first sample: as after some minutes at this rate, either way
+UNSEEN_C = (0.2, 0.2)  # mean and sd of the rate before the first sample: driving, mostly; resting or charging, too
+SEEN_TAU_S = (10.0, 100.0)  # a process as fast as the first has followed the present current; as the second, half
 DEFAULT_TEMP_DEGC = 25.0
-CURRENT_MAX_C = 200.0  # beyond these (and for voltages see the kernel) it is a broken sensor, not a cell
-TEMP_MAX_DEGC = 150.0
+TEMP_MAX_DEGC = 150.0  # beyond it is a broken sensor (the kernel has the same number)
 MAX_STEP_S = 1e8  # three years: more is a broken clock
-MAGIC = b"AyazEKF2"
+MAGIC = b"AyazEKF3"
 _HEAD = struct.Struct("<8sI16sII")
-_CELL: dict[str, tuple[int, ...]] = {"_capacity_ah": (), "_temp_degc": (), "_begun": (), "_tidied_s": ()}
+_WHOLE: dict[str, tuple[int, ...]] = {"_clock": (2,)}
+_CELL: dict[str, tuple[int, ...]] = {
+    "_capacity_ah": (),
+    "_temp_degc": (),
+    "_begun": (),
+    "_relaxation_a": (PROCESSES,),
+    "_window": (COLUMNS,),
+    "_soc": (),
+    "_soc_sd": (),
+}
 _FILTER: dict[str, tuple[int, ...]] = {
     "_x": (STATES,),
     "_p": (STATES, STATES),
     "_cell": (),
     "_score": (),
-    "_last_current_a": (),
     "_waited_s": (),
     "_surprise_s": (),
 }
+_NO_ROWS = np.empty((0, 0))
+_NO_FLAGS = np.empty((0, 0), np.uint8)
+
+
+@dataclass(frozen=True)
+class CellStates:
+    """All that is known of the cells at one moment; arrays of shape [n] but for the relaxation.
+
+    resistance_ratio  this cell's resistance over the model's at the same soc and temperature: cold is not age
+    hysteresis        -1 (after discharge) to 1 (after charge)
+    relaxation_a      [n, 4] y_k of the cell model
+    model_error_v     the model's error as estimated, to be added to its voltage; and its sd
+    """
+
+    soc: FloatArray
+    soc_sd: FloatArray
+    resistance_ratio: FloatArray
+    resistance_ratio_sd: FloatArray
+    hysteresis: FloatArray
+    relaxation_a: FloatArray
+    model_error_v: FloatArray
+    model_error_sd_v: FloatArray
+    temp_degc: FloatArray
+    capacity_ah: FloatArray
 
 
 @dataclass(frozen=True)
@@ -95,7 +132,8 @@ class PackEstimator:
     parallel
         Cells in parallel behind each voltage: the string's current divides by it.
     capacity_ah
-        Of one cell, where it is known better than the model has it.
+        Of one cell or [n] of each, where it is known better than the model has it. Resistances are those of
+        the model times its capacity over this one.
 
     Raises
     ------
@@ -110,7 +148,7 @@ class PackEstimator:
         initial_soc: float | None = None,
         initial_soc_sd: float | None = None,
         parallel: int = 1,
-        capacity_ah: float | None = None,
+        capacity_ah: float | FloatArray | None = None,
     ) -> None:
         strings = np.array(string_of_cell, dtype=np.int64)
         if strings.ndim != 1 or not len(strings) or set(strings.tolist()) != set(range(strings.max() + 1)):
@@ -119,27 +157,30 @@ class PackEstimator:
             raise ValueError("parallel must be 1 or more, and initial_soc 0 to 1")
         if initial_soc_sd is not None and not 0 < initial_soc_sd <= 1:
             raise ValueError(f"initial_soc_sd must be more than 0 and at most 1, not {initial_soc_sd}")
-        if capacity_ah is not None and not 0 < capacity_ah < math.inf:
+        if capacity_ah is not None and not (np.isfinite(capacity_ah) & (np.asarray(capacity_ah) > 0)).all():
             raise ValueError(f"capacity_ah must be more than 0, not {capacity_ah}")
         n = len(strings)
         self.model = model
         self.parallel = parallel
-        self._kernel = Kernel(model)
+        self._kernel = Kernel(model, _nodes(model))
         self._string = strings
         self._cells_of = [np.flatnonzero(strings == s) for s in range(int(strings.max()) + 1)]
-        self._capacity_ah = np.full(n, capacity_ah or model.capacity_ah)
+        self._clock = np.zeros(2)  # seconds in the open window, and of windows since the last look at the guesses
+        self._capacity_ah = np.full(n, model.capacity_ah if capacity_ah is None else capacity_ah)
         self._temp_degc = np.full(n, DEFAULT_TEMP_DEGC)
         # 0: waits for its first voltage; 0.5: the same, with a given soc; 1: runs
         self._begun = np.full(n, 0.0 if initial_soc is None else 0.5)
-        self._tidied_s = np.zeros(n)  # since the guesses were last looked through
+        self._relaxation_a = np.zeros((n, PROCESSES))
+        self._window = np.zeros((n, COLUMNS))
+        self._window[:, TURN] = 1.0
         self._x = np.zeros((n, STATES))
         self._x[:, SOC] = 0.5 if initial_soc is None else initial_soc
         self._x[:, K] = 1.0
         self._p = np.zeros((n, STATES, STATES))
         self._p[:, SOC, SOC] = (UNKNOWN_SD if initial_soc is None else initial_soc_sd or GIVEN_SD) ** 2
+        self._soc, self._soc_sd = self._x[:, SOC].copy(), np.sqrt(self._p[:, SOC, SOC])
         self._cell = np.arange(n)  # of each filter; rising
         self._score = np.zeros(n)  # ln of the weight
-        self._last_current_a = np.zeros(n)
         self._waited_s = np.zeros(n)
         self._surprise_s = np.zeros(n)
 
@@ -148,12 +189,12 @@ class PackEstimator:
     @property
     def soc(self) -> FloatArray:
         """[n] state of charge of each cell, 0 to 1."""
-        return self._moments()[0]
+        return self._soc.copy()
 
     @property
     def soc_sd(self) -> FloatArray:
         """[n] its standard deviation."""
-        return np.sqrt(self._moments()[1])
+        return self._soc_sd.copy()
 
     @property
     def capacity_ah(self) -> FloatArray:
@@ -161,15 +202,57 @@ class PackEstimator:
         return self._capacity_ah.copy()
 
     @property
+    def resistance_ratio(self) -> FloatArray:
+        """[n] this cell's resistance over the model's at the same soc and temperature."""
+        return self._moments(K)[0]
+
+    @property
+    def resistance_ratio_sd(self) -> FloatArray:
+        """[n] its standard deviation."""
+        return np.sqrt(self._moments(K)[1])
+
+    @property
     def r0_ohm(self) -> FloatArray:
         """[n] ohmic resistance as estimated, at the present soc and temperature."""
-        ohm = self._x[:, K] * self.model.at(self.model.r0_ohm, self._x[:, SOC], self._temp_degc[self._cell])
-        return self._sum(self._weights() * ohm)
+        ohm = self.model.at(self.model.r0_ohm, self._soc, self._temp_degc)
+        return self.resistance_ratio * ohm * self.model.capacity_ah / self._capacity_ah
+
+    @property
+    def current_offset_a(self) -> FloatArray:
+        """[S] what each string's sensor shows at no current: the median of what its cells have found."""
+        offset = -self._moments(B)[0] * self._capacity_ah * self.parallel
+        return np.array([np.median(offset[cells]) for cells in self._cells_of])
+
+    @property
+    def current_offset_sd_a(self) -> FloatArray:
+        """[S] its standard deviation; that of one cell, for their errors are alike."""
+        sd = np.sqrt(self._moments(B)[1]) * self._capacity_ah * self.parallel
+        return np.array([np.median(sd[cells]) for cells in self._cells_of])
+
+    def states(self) -> CellStates:
+        """Everything about the cells, for what builds on it."""
+        m, grid = self.model, self.model.temp_degc
+        low, high = np.clip(self._soc - 0.01, 0, 1), np.clip(self._soc + 0.01, 0, 1)
+        rise = m.at(m.ocv_v, high, self._temp_degc) - m.at(m.ocv_v, low, self._temp_degc)
+        sd_w = np.interp(self._temp_degc, grid, m.relaxation_sd_v)
+        axis = m.uncertainty.axis_sd * rise / (high - low)
+        sd_e = np.hypot(np.interp(self._temp_degc, grid, m.model_sd_v), axis)
+        return CellStates(
+            soc=self.soc,
+            soc_sd=self.soc_sd,
+            resistance_ratio=self.resistance_ratio,
+            resistance_ratio_sd=self.resistance_ratio_sd,
+            hysteresis=self._moments(H)[0],
+            relaxation_a=self._relaxation_a.copy(),
+            model_error_v=sd_w * self._moments(W)[0] + sd_e * self._moments(E)[0],
+            model_error_sd_v=np.sqrt(sd_w**2 * self._moments(W)[1] + sd_e**2 * self._moments(E)[1]),
+            temp_degc=self._temp_degc.copy(),
+            capacity_ah=self.capacity_ah,
+        )
 
     def pack(self) -> PackState:
         """The pack by its weakest cells."""
-        soc, variance = self._moments()
-        sd, q = np.sqrt(variance), self._capacity_ah
+        soc, sd, q = self._soc, self._soc_sd, self._capacity_ah
         remaining, room, weakest, spread = [], [], [], []
         for cells in self._cells_of:
             left, above = soc[cells] * q[cells], (1 - soc[cells]) * q[cells]
@@ -195,6 +278,9 @@ class PackEstimator:
         string_current_a: npt.ArrayLike,
         cell_voltage_v: npt.ArrayLike,
         temp_degc: npt.ArrayLike,
+        *,
+        balancing_a: npt.ArrayLike | None = None,
+        opened: npt.ArrayLike | None = None,
     ) -> None:
         """Go on by `dt_s` and take in what was measured at its end.
 
@@ -204,6 +290,8 @@ class PackEstimator:
         string_current_a : [S], positive = discharge; NaN = unknown: the uncertainty grows
         cell_voltage_v : [n]; NaN = no new sample
         temp_degc : [n]; NaN = as last known, at first 25 degC
+        balancing_a : [n] what each cell gives beside the string's current; None: nothing
+        opened : [S] the string's contactors are open: nothing flows, and what the sensor shows is its zero
 
         What no cell can have (an infinity, 1000 V, a current of 200 capacities per hour) counts as NaN.
 
@@ -213,47 +301,169 @@ class PackEstimator:
             An array has the wrong shape, or time runs backwards.
         """
         n, strings = len(self._string), len(self._cells_of)
-        current = _shaped("string_current_a", string_current_a, strings)[self._string] / self.parallel
-        voltage = _shaped("cell_voltage_v", cell_voltage_v, n)
-        temp = _shaped("temp_degc", temp_degc, n)
         if not 0 <= dt_s <= MAX_STEP_S:
             raise ValueError(f"dt_s must be from 0 to {MAX_STEP_S:g}, not {dt_s}")
-        current = np.where(np.abs(current) <= CURRENT_MAX_C * self._capacity_ah, current, np.nan)
-        self._temp_degc = np.where(np.abs(temp) <= TEMP_MAX_DEGC, temp, self._temp_degc)
+        self._advance(
+            np.array([dt_s], dtype=np.float64),
+            _shaped("string_current_a", string_current_a, strings)[None, :] / self.parallel,
+            _shaped("cell_voltage_v", cell_voltage_v, n)[None, :],
+            _shaped("temp_degc", temp_degc, n)[None, :],
+            _NO_ROWS if balancing_a is None else _shaped("balancing_a", balancing_a, n)[None, :],
+            _NO_FLAGS if opened is None else _shaped("opened", opened, strings)[None, :].astype(np.uint8),
+        )
+
+    def run(
+        self,
+        time_s: npt.ArrayLike,
+        string_current_a: npt.ArrayLike,
+        cell_voltage_v: npt.ArrayLike,
+        temp_degc: npt.ArrayLike,
+        progress: Callable[[float], None] | None = None,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Many steps at once: the same as `step` for each row, faster.
+
+        Parameters
+        ----------
+        time_s : [r] not falling; the first row comes dt = 0 after what was before
+        string_current_a : [r, S]; cell_voltage_v : [r, n]; temp_degc : [r, n]; as in `step`
+        progress : is told now and then which share of the rows is done
+
+        Returns
+        -------
+        soc, soc_sd : [r, n] after each row
+
+        Raises
+        ------
+        ValueError
+            An array has the wrong shape, or time runs backwards.
+        """
+        n, strings = len(self._string), len(self._cells_of)
+        time = np.asarray(time_s, dtype=np.float64)
+        rows = len(time)
+        dt = np.diff(time, prepend=time[:1])
+        if not ((dt >= 0) & (dt <= MAX_STEP_S)).all():
+            raise ValueError(f"time_s must rise, by at most {MAX_STEP_S:g} s")
+        current = _shaped("string_current_a", string_current_a, rows, strings) / self.parallel
+        voltage = _shaped("cell_voltage_v", cell_voltage_v, rows, n)
+        temp = _shaped("temp_degc", temp_degc, rows, n)
+        soc, sd = np.empty((rows, n)), np.empty((rows, n))
+        done = told = 0
+        while done < rows:
+            to = rows if (self._begun == 1).all() else done + 1
+            part = slice(done, to)
+            done += self._advance(
+                dt[part],
+                current[part],
+                voltage[part],
+                temp[part],
+                _NO_ROWS,
+                _NO_FLAGS,
+                soc[part],
+                sd[part],
+            )
+            if progress is not None and done - told > rows // 100:
+                told = done
+                progress(done / rows)
+        return soc, sd
+
+    def widen(self, soc_sd: float, doubt: float = 0.0) -> None:
+        """The battery has been out of sight: its soc may have changed by that much (sd), or, with the probability
+        `doubt`, be anything."""
+        self._p[:, SOC, SOC] += soc_sd**2
+        if doubt > 0.0:
+            self._spread(np.flatnonzero(self._begun == 1), np.ones(int((self._begun == 1).sum()), dtype=bool), doubt)
+        self._mix()
+
+    def rest(self, seconds: float | None) -> None:
+        """The battery has been off for so long, its contactors open: the relaxation goes on.
+
+        None: nobody knows for how long. It is somewhere between what it was and none.
+        """
+        if seconds is None:
+            last = len(self.model.tau_s) - 1
+            self._p[:, U, U] += (self._relaxation_a[self._cell, last] / 2) ** 2
+            self._relaxation_a *= np.where(np.arange(PROCESSES) == last, 0.5, 0.0)
+            self._x[:, W] = 0.0
+            return
+        n, strings = len(self._string), len(self._cells_of)
+        unknown = np.full(n, np.nan)
+        self.step(seconds, np.full(strings, np.nan), unknown, unknown, opened=np.ones(strings))
+
+    def set_capacity(self, capacity_ah: npt.ArrayLike, rel_sd: npt.ArrayLike) -> None:
+        """[n] capacities that are better known now, and their relative sd: what the filters have learnt of their
+        error begins anew."""
+        n = len(self._string)
+        capacity, sd = _shaped("capacity_ah", capacity_ah, n), _shaped("rel_sd", rel_sd, n)
+        if not (np.isfinite(capacity) & (capacity > 0) & (sd > 0)).all():
+            raise ValueError("capacity_ah and rel_sd must be more than 0")
+        self._capacity_ah = capacity.copy()
+        self._x[:, G] = 0.0
+        self._p[:, G, :] = self._p[:, :, G] = 0.0
+        gain = self.model.uncertainty.current_gain_sd
+        self._p[:, G, G] = (sd**2 + gain**2)[self._cell]
+
+    def _advance(
+        self,
+        dt: FloatArray,
+        current: FloatArray,
+        voltage: FloatArray,
+        temp: FloatArray,
+        balancing: FloatArray,
+        opened: npt.NDArray[np.uint8],
+        soc: FloatArray = _NO_ROWS,
+        sd: FloatArray = _NO_ROWS,
+    ) -> int:
+        """Rows until the guesses are to be looked at; returns how many they were. One row where cells must begin."""
         if (self._begun < 1).any():
-            voltage = self._begin(current, voltage)
-        self._kernel.step(
-            float(dt_s),
+            known = np.abs(temp[0]) <= TEMP_MAX_DEGC
+            self._temp_degc = np.where(known, temp[0], self._temp_degc)
+            voltage = self._begin(current[0, self._string], voltage[0])[None, :]
+        done = self._kernel.advance(
+            dt,
+            current,
+            voltage,
+            temp,
+            balancing,
+            opened,
+            soc,
+            sd,
+            TIDY_S,
+            self._clock,
+            self._string,
+            self._capacity_ah,
+            self._temp_degc,
+            self._relaxation_a,
+            self._window,
+            self._soc,
+            self._soc_sd,
             self._x,
             self._p,
             self._cell,
-            self._capacity_ah,
-            current,
-            self._last_current_a,
-            voltage,
-            self._temp_degc,
             self._waited_s,
             self._surprise_s,
             self._score,
         )
-        if len(self._cell) > n:
-            self._tidied_s += dt_s
-            if self._tidied_s[0] >= TIDY_S:
-                self._tidy()
+        if self._clock[0] == 0.0 and self._clock[1] == 0.0:
+            self._look_at_guesses()
+        return done
+
+    def _look_at_guesses(self) -> None:
+        if len(self._cell) > len(self._string):
+            self._tidy()
         if (self._surprise_s > LOST_S).any():
             lost = np.minimum.reduceat(self._surprise_s, self._first()) > LOST_S
             cells = np.flatnonzero(lost)
             self._spread(cells, np.zeros(len(cells), dtype=bool))
+            self._mix()
 
-    def widen(self, soc_sd: float) -> None:
-        """The battery has been out of sight: its soc may have changed by that much (sd)."""
-        self._p[:, SOC, SOC] += soc_sd**2
+    def _mix(self) -> None:
+        self._kernel.mix(self._soc, self._soc_sd, self._x, self._p, self._cell, self._score)
 
     # Memory
 
     def dump(self) -> bytes:
         """Everything that the filters know, for `load` on the same cell model and number of cells."""
-        arrays = b"".join(getattr(self, k).astype("<f8").tobytes() for k in (*_CELL, *_FILTER))
+        arrays = b"".join(getattr(self, k).astype("<f8").tobytes() for k in (*_WHOLE, *_CELL, *_FILTER))
         sizes = struct.pack("<II", len(self._string), len(self._cell))
         body = self.model.fingerprint.encode() + sizes + arrays
         return MAGIC + struct.pack("<I", zlib.crc32(body)) + body
@@ -276,7 +486,8 @@ class PackEstimator:
             raise CellModelError(f"the estimator's memory is of another cell model than {self.model.name}")
         if cells != n:
             raise CellModelError(f"the estimator's memory is of {cells} cells, and this battery has {n}")
-        shapes = {k: (n, *s) for k, s in _CELL.items()} | {k: (filters, *s) for k, s in _FILTER.items()}
+        shapes = _WHOLE | {k: (n, *s) for k, s in _CELL.items()}
+        shapes |= {k: (filters, *s) for k, s in _FILTER.items()}
         counts = [math.prod(s) for s in shapes.values()]
         if len(memory) != _HEAD.size + 8 * sum(counts):
             raise CellModelError("the estimator's memory is damaged")
@@ -308,18 +519,17 @@ class PackEstimator:
         weight = np.exp(self._score - best[self._cell])
         return np.asarray(weight / self._sum(weight)[self._cell])
 
-    def _moments(self) -> tuple[FloatArray, FloatArray]:
-        """Mean and variance of each cell's soc."""
-        soc, variance = self._x[:, SOC], np.maximum(self._p[:, SOC, SOC], 0.0)
-        if len(soc) == len(self._string):
-            return soc.copy(), variance
+    def _moments(self, state: int) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of one state of each cell."""
+        mean_of, variance = self._x[:, state], np.maximum(self._p[:, state, state], 0.0)
+        if len(mean_of) == len(self._string):
+            return mean_of.copy(), variance
         weight = self._weights()
-        mean = self._sum(weight * soc)
-        return mean, self._sum(weight * (variance + (soc - mean[self._cell]) ** 2))
+        mean = self._sum(weight * mean_of)
+        return mean, self._sum(weight * (variance + (mean_of - mean[self._cell]) ** 2))
 
     def _tidy(self) -> None:
         """Drop the unlikely guesses, and join those that have become the same."""
-        self._tidied_s[:] = 0.0
         weight = self._weights()
         self._score = np.log(np.maximum(weight, 1e-300))
         best = np.zeros(len(weight), dtype=bool)
@@ -356,10 +566,10 @@ class PackEstimator:
         for name in _FILTER:
             setattr(self, name, np.ascontiguousarray(getattr(self, name)[rows]))
 
-    def _spread(self, cells: IntArray, given: npt.NDArray[np.bool_]) -> None:
+    def _spread(self, cells: IntArray, given: npt.NDArray[np.bool_], doubt: float = DOUBT) -> None:
         """Look for these cells everywhere; all but soc stays what it is believed to be.
 
-        Where `given`, the first filter of the cell stays as well, and is believed but for DOUBT.
+        Where `given`, the first filter of the cell stays as well, and is believed but for `doubt`.
         """
         if not len(cells):
             return
@@ -372,13 +582,13 @@ class PackEstimator:
         copies = np.where(sought, GUESSES + kept, 1)
         self._keep(np.repeat(np.arange(len(self._cell)), copies[self._cell]))
         number = np.arange(len(self._cell)) - self._first()[self._cell] - kept[self._cell]
-        self._score[sought[self._cell]] = math.log1p(-DOUBT)
+        self._score[sought[self._cell]] = math.log1p(-doubt)
         rows = sought[self._cell] & (number >= 0)
         self._x[rows, SOC] = (number[rows] + 0.5) / GUESSES
-        self._score[rows] = np.where(kept[self._cell[rows]], math.log(DOUBT / GUESSES), 0.0)
+        self._score[rows] = np.where(kept[self._cell[rows]], math.log(doubt / GUESSES), 0.0)
         self._surprise_s[rows] = 0.0
         self._x[rows, E] = 0.0
-        for state, sd in ((SOC, GUESS_SD), (E, self._table(self.model.model_sd_v, rows))):
+        for state, sd in ((SOC, GUESS_SD), (E, 1.0)):
             self._p[rows, state, :] = self._p[rows, :, state] = 0.0
             self._p[rows, state, state] = sd**2
 
@@ -392,33 +602,51 @@ class PackEstimator:
             self._spread(ready, self._begun[ready] == 0.5)
             self._prior(ready, current)
             self._begun[ready] = 1.0
+            self._mix()
         return np.where(self._begun < 1, np.nan, voltage)
 
     def _prior(self, cells: IntArray, current: FloatArray) -> None:
-        """What is known of everything but soc. The fast branch has followed the present current half-way,
-        roughly; what the slow one has seen is not known."""
+        """What is known of everything but soc. The fast processes have followed the present current, roughly; what the
+        slow ones have seen is not known."""
         m, u = self.model, self.model.uncertainty
+        scaled = current[cells] * m.capacity_ah / self._capacity_ah[cells]
+        knee = np.interp(self._temp_degc[cells], m.temp_degc, m.knee_a)
+        bent = knee * np.arcsinh(scaled / knee)
+        share = [1.0 if tau <= SEEN_TAU_S[0] else 0.5 if tau <= SEEN_TAU_S[1] else 0.0 for tau in m.tau_s]
         rows = np.flatnonzero(np.isin(self._cell, cells))
         cell = self._cell[rows]
         soc, temp = self._x[rows, SOC], self._temp_degc[cell]
-        usual = REST_C * self._capacity_ah[cell]
-        for state, table, share in ((V1, m.r1_ohm, 0.5), (V2, m.r2_ohm, 0.0)):
-            ohm = m.at(table, soc, temp)
-            self._x[rows, state] = share * ohm * current[cell]
-            self._p[rows, state, state] = (ohm * (share * np.abs(current[cell]) + usual)) ** 2
-        self._last_current_a[rows] = current[cell]
-        self._p[rows, H, H] = 0.7**2
-        self._p[rows, E, E] = self._table(m.model_sd_v, rows) ** 2
+        unseen = np.ones(len(rows))  # variance of W: its own, and what the faster processes may have seen
+        mean_a, sd_a = (rate * m.capacity_ah for rate in UNSEEN_C)
+        unseen_a = np.zeros(len(self._string))
+        for k in range(len(m.tau_s)):
+            self._relaxation_a[cells, k] = share[k] * bent
+            if SEEN_TAU_S[0] < m.tau_s[k] < m.tau_s[-1]:
+                unseen_a[cells] = share[k] * np.abs(bent) + sd_a
+                ohm = m.at(m.relaxation_ohm[k], soc, temp)
+                unseen += (ohm * unseen_a[cell] / self._table(m.relaxation_sd_v, rows)) ** 2
+        self._p[rows, W, W] = unseen
+        self._p[rows, E, E] = 1.0
+        self._x[rows, U], self._p[rows, U, U] = mean_a, sd_a**2
         self._p[rows, K, K] = u.resistance_rel_sd**2
+        self._p[rows, H, H] = 0.7**2
         self._p[rows, B, B] = u.current_offset_c**2
+        self._p[rows, G, G] = m.capacity_rel_sd**2 + u.current_gain_sd**2
 
     def _table(self, table: FloatArray, rows: Any) -> FloatArray:
         """A table over temperature, for these filters."""
         return np.asarray(np.interp(self._temp_degc[self._cell[rows]], self.model.temp_degc, table))
 
 
-def _shaped(name: str, values: npt.ArrayLike, n: int) -> FloatArray:
-    array = np.asarray(values, dtype=np.float64)
-    if array.shape != (n,):
-        raise ValueError(f"{name} must have the shape ({n},), not {array.shape}")
+def _nodes(model: CellModel) -> FloatArray:
+    """[T, S, 8] everything that the kernel looks up at one temperature and soc, side by side."""
+    unused = np.zeros_like(model.r0_ohm)
+    processes = [*model.relaxation_ohm, *[unused] * (PROCESSES - len(model.tau_s))]
+    return np.stack([model.ocv_v, model.hysteresis_v, model.r0_ohm, model.rct_ohm, *processes], axis=-1)
+
+
+def _shaped(name: str, values: npt.ArrayLike, *shape: int) -> FloatArray:
+    array = np.ascontiguousarray(values, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, not {array.shape}")
     return array

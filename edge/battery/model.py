@@ -1,24 +1,27 @@
 """Cell models: what a type of cell is, read from `cells/NAME.toml`.
 
-A cell is an equivalent circuit whose numbers lie in tables over temperature and state of charge:
+A cell is an equivalent circuit whose numbers lie in tables over temperature T and state of charge:
 
-    voltage = OCV(soc, T) + M(soc, T)·h - v1 - v2 - R0(soc, T)·i          i > 0 = discharge
-    dv1/dt  = (R1(soc, T)·j - v1) / tau1(T)                               and v2 likewise
+    v       = OCV(soc, T) + M(soc, T)·h - R0(soc, T)·i - Rct(soc, T)·j - Σ R_k(soc, T)·y_k       i > 0 = discharge
     j       = knee(T)·asinh(i/knee(T))
-    dh/dt   = -|i|·rate/(3600·Q) · (h + sign(i))                          -1 <= h <= 1
+    dy_k/dt = (j - y_k)/tau_k
+    dh/dt   = -|i|·rate/(3600·Q) · (h + sign(i))                                                -1 <= h <= 1
 
-with h the one-state hysteresis of G. Plett, "Battery Management Systems, Volume I: Battery
-Modeling", Artech House 2015, chapter 2 (M = 0 for a cell without). `j` is the current as the electrodes feel
-it: by Butler and Volmer (both charge-transfer coefficients 1/2) their overpotential grows with asinh(i).
+R0 is ohmic. Rct is the charge transfer: `j` is the current as the electrodes feel it, for by Butler and Volmer (both
+charge-transfer coefficients 1/2) their overpotential grows with asinh(i). The R_k are the relaxation's spectrum at
+fixed, log-spaced time constants; they multiply at the present soc and temperature, so the `y_k` are the same for
+all cells with one current and temperature. h is the one-state hysteresis of G. Plett, "Battery Management
+Systems, Volume I: Battery Modeling", Artech House 2015, chapter 2 (M = 0 for a cell without).
 
 The file
     name, chemistry, summary            what it is
     capacity_ah, capacity_rel_sd        at 25 degC and a low rate; how well that is known (relative sd)
     voltage_min_v, voltage_max_v        the limits of its data sheet
     [[sources]]                         data, licence, and what was fitted on it
+    [limits]                            see `Limits`; all of it may be left out
     [ocv]                               soc[s], temp_degc[t], voltage_v[t][s], hysteresis_v[t][s] (or none)
-    [dynamics]                          soc[s], temp_degc[t], r0_ohm[t][s], r1_ohm, r2_ohm, tau1_s[t],
-                                        tau2_s[t], knee_a[t]
+    [dynamics]                          soc[s], temp_degc[t], knee_a[t], r0_ohm[t][s], rct_ohm[t][s], tau_s[k],
+                                        relaxation_ohm[k][t][s]
     [hysteresis]                        rate (only where the OCV has hysteresis)
     [uncertainty]                       what the model does not know: see `Uncertainty`
 
@@ -51,29 +54,49 @@ OUTSIDE_PER_DEGC = 0.03  # the model's error grows by 3 % per degC outside the m
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What one cell may be asked for. Where the file says nothing: rates of 3 C out and 1 C in, the same for
+    pulses, -30 to 60 degC, no charging below 0 degC, all of the charge."""
+
+    discharge_max_a: float
+    charge_max_a: float
+    discharge_pulse_a: float
+    """for 10 s"""
+    charge_pulse_a: float
+    temp_min_degc: float
+    temp_max_degc: float
+    charge_temp_min_degc: float
+    soc_min: float
+    soc_max: float
+
+
+@dataclass(frozen=True)
 class Uncertainty:
     """What the model does not know. Standard deviations (sd) of a single cell on a bus.
 
-    The error of the model in volts is slow: the same for minutes. The filter carries it as a state of
-    its own with the sd `model_sd_v` and the time constant `model_tau_s`, so that a thousand equally wrong
-    samples do not look like a thousand pieces of evidence. What is left, of the sensor and of fast errors, is
-    `sample_sd_v` per 10 s of samples. Both are tables over temperature in `CellModel`.
+    The error of the model in volts is mostly slow. The filter carries two shaping states for it, with the sds
+    `model_sd_v` and `relaxation_sd_v` and the time constants below, so that a thousand equally wrong samples do
+    not look like a thousand pieces of evidence. What is left, of the sensor and of fast errors, is
+    `sample_sd_v` per 10 s of samples. All three are tables over temperature in `CellModel`.
     """
 
     model_tau_s: float
     """time constant of the model's slow error"""
+    relaxation_tau_s: float
+    """time constant of its faster one, mostly of the relaxation"""
     axis_sd: float
     """how well the OCV curve is placed along the axis of soc (matters where it is steep)"""
     resistance_rel_sd: float
     """this cell's resistance over the model's: prior of the resistance state"""
     resistance_tau_s: float
     """how fast that ratio can change"""
-    branch_rel_sd: float
-    """error of the overpotentials' dynamics, of their own size"""
     hysteresis_sd: float
     """error of the hysteresis state h"""
     current_offset_c: float
-    """error of the counted current (the sensor's offset, mostly), in fractions of the capacity per hour"""
+    """error of the counted current that does not scale (the sensor's offset, mostly), in fractions of the capacity
+    per hour"""
+    current_gain_sd: float
+    """relative error of the counted current: the sensor's gain. With `capacity_rel_sd` it makes one unknown"""
 
 
 @dataclass(frozen=True)
@@ -88,17 +111,20 @@ class CellModel:
     voltage_min_v: float
     voltage_max_v: float
     sources: tuple[dict[str, Any], ...]
+    limits: Limits
     temp_degc: FloatArray
     soc: FloatArray
     ocv_v: FloatArray
     hysteresis_v: FloatArray
     r0_ohm: FloatArray
-    r1_ohm: FloatArray
-    r2_ohm: FloatArray
-    tau1_s: FloatArray
-    tau2_s: FloatArray
+    rct_ohm: FloatArray
+    relaxation_ohm: FloatArray
+    """[process, temperature, soc]"""
+    tau_s: FloatArray
+    """[process]"""
     knee_a: FloatArray
     model_sd_v: FloatArray
+    relaxation_sd_v: FloatArray
     sample_sd_v: FloatArray
     hysteresis_rate: float
     uncertainty: Uncertainty
@@ -179,6 +205,9 @@ class _Table:
         self.fail(key, f"must be a number from {low:g} to {high:g}, not {value!r}")
         return low
 
+    def optional(self, key: str, default: float, low: float, high: float) -> float:
+        return self.number(key, low, high) if key in self.data else default
+
     def array(self, key: str, shape: tuple[int, ...], low: float, high: float) -> FloatArray:
         """An array of that shape (0 = any length) with every value in low..high."""
         try:
@@ -216,13 +245,36 @@ class _Table:
 
 UNCERTAINTY_LIMITS = {
     "model_tau_s": (1, 1e6),
+    "relaxation_tau_s": (1, 1e6),
     "axis_sd": (0, 0.2),
     "resistance_rel_sd": (0.001, 2),
     "resistance_tau_s": (1, 1e9),
-    "branch_rel_sd": (0, 2),
     "hysteresis_sd": (0, 1),
     "current_offset_c": (0, 0.2),
+    "current_gain_sd": (0, 0.2),
 }
+MAX_PROCESSES = 4
+
+
+def _limits(data: dict[str, Any], mistakes: list[str], capacity: float) -> Limits:
+    table = _Table({"limits": {}} | data, "limits", mistakes)
+    out_a = table.optional("discharge_max_a", 3 * capacity, 0, 1e6)
+    in_a = table.optional("charge_max_a", capacity, 0, 1e6)
+    limits = Limits(
+        discharge_max_a=out_a,
+        charge_max_a=in_a,
+        discharge_pulse_a=table.optional("discharge_pulse_a", out_a, 0, 1e6),
+        charge_pulse_a=table.optional("charge_pulse_a", in_a, 0, 1e6),
+        temp_min_degc=table.optional("temp_min_degc", -30.0, -60, 100),
+        temp_max_degc=table.optional("temp_max_degc", 60.0, -60, 100),
+        charge_temp_min_degc=table.optional("charge_temp_min_degc", 0.0, -60, 100),
+        soc_min=table.optional("soc_min", 0.0, 0, 1),
+        soc_max=table.optional("soc_max", 1.0, 0, 1),
+    )
+    for low, high in (("temp_min_degc", "temp_max_degc"), ("soc_min", "soc_max")):
+        if getattr(limits, low) >= getattr(limits, high):
+            table.fail(low, f"must be less than {high}")
+    return limits
 
 
 def _build(where: str, data: dict[str, Any], fingerprint: str) -> CellModel:
@@ -236,6 +288,7 @@ def _build(where: str, data: dict[str, Any], fingerprint: str) -> CellModel:
     sources = data.get("sources")
     if not isinstance(sources, list) or not sources or not all(isinstance(s, dict) for s in sources):
         top.fail("sources", "must name where the numbers come from, in [[sources]]")
+    limits = _limits(data, mistakes, capacity)
     temps, soc = ocv.axes()
     voltage = ocv.array("voltage_v", (len(temps), len(soc)), 0.5, 5)
     if (np.diff(voltage, axis=1) <= 0).any() and not mistakes:
@@ -245,11 +298,18 @@ def _build(where: str, data: dict[str, Any], fingerprint: str) -> CellModel:
         gap = ocv.array("hysteresis_v", (len(temps), len(soc)), 0, 1)
     rate = _Table(data, "hysteresis", mistakes).number("rate", 0.1, 1e4) if gap.any() else 1.0
     dyn_temps, dyn_soc = dyn.axes()
-    ohms = {k: dyn.array(k, (len(dyn_temps), len(dyn_soc)), 1e-7, 10) for k in ("r0_ohm", "r1_ohm", "r2_ohm")}
-    taus = {k: dyn.array(k, (len(dyn_temps),), 0.1, 1e5) for k in ("tau1_s", "tau2_s")}
+    shape = (len(dyn_temps), len(dyn_soc))
+    ohms = {k: dyn.array(k, shape, 1e-7, 10) for k in ("r0_ohm", "rct_ohm")}
+    tau = dyn.axis("tau_s", 0.1, 1e5)
+    if len(tau) > MAX_PROCESSES:
+        dyn.fail("tau_s", f"must be at most {MAX_PROCESSES} numbers")
+    relaxation = dyn.array("relaxation_ohm", (len(tau), *shape), 1e-7, 10)
     knee = dyn.array("knee_a", (len(dyn_temps),), 1e-3, 1e6)
-    sds = {k: unsure.array(k, (len(dyn_temps),), 1e-5, 1) for k in ("model_sd_v", "sample_sd_v")}
-    unsure_of = {k: unsure.number(k, *limits) for k, limits in UNCERTAINTY_LIMITS.items()}
+    sds = {
+        k: unsure.array(k, (len(dyn_temps),), 1e-5, 1)
+        for k in ("model_sd_v", "relaxation_sd_v", "sample_sd_v")
+    }
+    unsure_of = {k: unsure.number(k, *between) for k, between in UNCERTAINTY_LIMITS.items()}
     if mistakes:
         raise CellModelError(f"{where}: {'; '.join(mistakes)}")
     outside = np.maximum(dyn_temps[0] - TEMP_GRID_DEGC, 0) + np.maximum(TEMP_GRID_DEGC - dyn_temps[-1], 0)
@@ -262,12 +322,14 @@ def _build(where: str, data: dict[str, Any], fingerprint: str) -> CellModel:
         voltage_min_v=low,
         voltage_max_v=high,
         sources=tuple(sources or ()),
+        limits=limits,
         temp_degc=TEMP_GRID_DEGC,
         soc=SOC_GRID,
         ocv_v=_over_temperature(temps, _over_soc(soc, voltage)),
         hysteresis_v=_over_temperature(temps, _over_soc(soc, gap)),
         **{k: _arrhenius(dyn_temps, _over_soc(dyn_soc, v)) for k, v in ohms.items()},
-        **{k: _over_temperature(dyn_temps, v) for k, v in taus.items()},
+        relaxation_ohm=np.stack([_arrhenius(dyn_temps, _over_soc(dyn_soc, v)) for v in relaxation]),
+        tau_s=tau,
         knee_a=np.exp(_over_temperature(dyn_temps, np.log(knee))),
         **{k: _over_temperature(dyn_temps, v) * (1 + OUTSIDE_PER_DEGC * outside) for k, v in sds.items()},
         hysteresis_rate=rate,
