@@ -48,8 +48,14 @@ LOST_S = 30.0  # samples beyond the gate for so long: the filter has lost the ce
 TIDY_S = 10.0
 UNLIKELY = 1e-4
 SAME_SD = 1.5  # two guesses are one when their means are closer than this, in units of the wider sd
-UNSEEN_C = (0.2, 0.2)  # mean and sd of the rate before the first sample: driving, mostly; resting or charging, too
-SEEN_TAU_S = (10.0, 100.0)  # a process as fast as the first has followed the present current; as the second, half
+UNSEEN_C = (
+    0.2,
+    0.2,
+)  # mean and sd of the rate before the first sample: driving, mostly; resting or charging, too
+SEEN_TAU_S = (
+    10.0,
+    100.0,
+)  # a process as fast as the first has followed the present current; as the second, half
 DEFAULT_TEMP_DEGC = 25.0
 TEMP_MAX_DEGC = 150.0  # beyond it is a broken sensor (the kernel has the same number)
 MAX_STEP_S = 1e8  # three years: more is a broken clock
@@ -165,7 +171,9 @@ class PackEstimator:
         self._kernel = Kernel(model, _nodes(model))
         self._string = strings
         self._cells_of = [np.flatnonzero(strings == s) for s in range(int(strings.max()) + 1)]
-        self._clock = np.zeros(2)  # seconds in the open window, and of windows since the last look at the guesses
+        self._clock = np.zeros(
+            2
+        )  # seconds in the open window, and of windows since the last look at the guesses
         self._capacity_ah = np.full(n, model.capacity_ah if capacity_ah is None else capacity_ah)
         self._temp_degc = np.full(n, DEFAULT_TEMP_DEGC)
         # 0: waits for its first voltage; 0.5: the same, with a given soc; 1: runs
@@ -371,7 +379,9 @@ class PackEstimator:
         `doubt`, be anything."""
         self._p[:, SOC, SOC] += soc_sd**2
         if doubt > 0.0:
-            self._spread(np.flatnonzero(self._begun == 1), np.ones(int((self._begun == 1).sum()), dtype=bool), doubt)
+            self._spread(
+                np.flatnonzero(self._begun == 1), np.ones(int((self._begun == 1).sum()), dtype=bool), doubt
+            )
         self._mix()
 
     def rest(self, seconds: float | None) -> None:

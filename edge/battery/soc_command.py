@@ -7,6 +7,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from edge.battery.estimator import PackEstimator
-from edge.battery.measured import Measured, load_measured
+from edge.battery.estimator import GIVEN_SD, PackEstimator
+from edge.battery.measured import FLAGS, SIGNS, Measured, check_against_cell, load_measured
 from edge.battery.model import CellModel, FloatArray, load_cell
+from edge.battery.soc_plot import SUFFIXES, Pictured, plot_soc
 from edge.command import finite, whole_file
 from edge.errors import DataError
 
 TWO_SIDED_95 = 1.96
 SETTLING_S = 600.0
+Progressed = Callable[[float], None]  # the part that is done, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -44,29 +47,22 @@ def estimate_soc(
     initial_soc: float | None = None,
     capacity_ah: float | None = None,
     start_s: float = 0.0,
-    progress: Any = None,
+    progress: Progressed | None = None,
+    initial_soc_sd: float | None = None,
 ) -> SocRun:
-    """Run the estimator over `data` from `start_s` on.
+    """Run the estimator over `data` from `start_s` on; what came before is not looked at.
+
+    A row's current flowed since the row before it. The first row's is only its voltage's load.
 
     Raises
     ------
     DataError
         Nothing is left after `start_s`.
     """
-    first = int(np.searchsorted(data.time_s, start_s))
-    if first >= len(data.time_s):
-        raise DataError(f"the data end at {data.time_s[-1]:g} s, before --start-s {start_s:g}")
-    times = data.time_s[first:]
-    steps = np.diff(times, prepend=times[0]).tolist()
-    columns = (data.current_a[first:, None], data.voltage_v[first:, None], data.temp_degc[first:, None])
-    estimator = PackEstimator(cell, [0], initial_soc=initial_soc, capacity_ah=capacity_ah)
-    soc, sd = np.empty(len(times)), np.empty(len(times))
+    data = data.since(start_s)
+    estimator = PackEstimator(cell, [0], initial_soc, initial_soc_sd, capacity_ah=capacity_ah)
     begun = time.perf_counter()
-    for k, (dt, current, voltage, temp) in enumerate(zip(steps, *columns, strict=True)):
-        estimator.step(dt, current, voltage, temp)
-        soc[k], sd[k] = estimator.soc[0], estimator.soc_sd[0]
-        if progress is not None and not k % 5000:
-            progress(k / len(times))
+    soc, sd = _replay(estimator, data, progress)
     seconds = time.perf_counter() - begun
     capacity = float(estimator.capacity_ah[0])
     final = {
@@ -76,10 +72,30 @@ def estimate_soc(
         "capacity_sd_ah": capacity * cell.capacity_rel_sd,
         "r0_ohm": float(estimator.r0_ohm[0]),
     }
-    return SocRun(times, soc, sd, None if data.soc is None else data.soc[first:], final, seconds)
+    return SocRun(data.time_s, soc, sd, data.soc, final, seconds)
 
 
-def soc_report(run: SocRun) -> dict[str, Any]:
+def _replay(
+    estimator: PackEstimator, data: Measured, progress: Progressed | None
+) -> tuple[FloatArray, FloatArray]:
+    """SoC and its sd after each row. Before the row at the end of a gap goes another, that knows nothing: what
+    flowed in the gap is unknown, and must not be taken for that row's current."""
+    gaps = np.flatnonzero(data.after_gap)
+    columns = (data.current_a, data.voltage_v, data.temp_degc)
+    times = np.insert(data.time_s, gaps, data.time_s[gaps])
+    current, voltage, temp = (np.insert(column, gaps, np.nan)[:, None] for column in columns)
+    soc, sd = estimator.run(times, current, voltage, temp, progress)
+    unknown = gaps + np.arange(len(gaps))
+    return np.delete(soc[:, 0], unknown), np.delete(sd[:, 0], unknown)
+
+
+def count_soc(data: Measured, initial_soc: float, capacity_ah: float) -> FloatArray:
+    """[rows] what counting alone makes of `initial_soc`: unknown current counts as none."""
+    steps = np.where(data.after_gap, 0.0, np.diff(data.time_s, prepend=data.time_s[0]))
+    return np.asarray(initial_soc - np.cumsum(np.nan_to_num(data.current_a) * steps) / (3600 * capacity_ah))
+
+
+def soc_report(run: SocRun, flags: dict[str, int]) -> dict[str, Any]:
     """What `--json` prints. Errors are in % of soc, over the rows whose true soc is known; null without."""
     out: dict[str, Any] = {"rows": len(run.time_s)}
     truth = np.full(len(run.time_s), np.nan) if run.truth is None else run.truth
@@ -93,6 +109,7 @@ def soc_report(run: SocRun) -> dict[str, Any]:
     out["coverage95"] = float(np.mean(np.abs(error[known]) <= half[known])) if known.any() else None
     out["half_width95_pct"] = float(half.mean())
     out["final"] = run.final
+    out["flags"] = flags
     out["steps_per_s"] = round(len(run.time_s) / max(run.seconds, 1e-9))
     return out
 
@@ -132,23 +149,56 @@ def _write(path: Path, run: SocRun) -> None:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _text(report: dict[str, Any], cell: CellModel) -> str:
+def _figures(report: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The report for a person: name and text of each figure, those that matter most first."""
     final = report["final"]
-    lines = [
-        f"{report['rows']} rows, cell {cell.name} ({cell.chemistry}), {report['steps_per_s']} steps/s",
-        f"final SoC {100 * final['soc']:.2f} % ± {196 * final['soc_sd']:.2f} (95 %), "
-        f"R0 {1000 * final['r0_ohm']:.2f} mohm",
-    ]
+    out = []
     if report["rmse_pct"] is not None:
         settled = report["time_to_5pct_s"]
-        lines += [
-            f"error: RMSE {report['rmse_pct']:.2f} %, MAE {report['mae_pct']:.2f} %, "
-            f"largest {report['max_abs_pct']:.2f} %",
-            "never stays below 5 %" if settled is None else f"stays below 5 % after {settled:.0f} s",
-            f"within our 95 % band: {100 * report['coverage95']:.1f} % of the rows "
-            f"(mean half width {report['half_width95_pct']:.2f} %)",
+        out += [
+            ("RMSE", f"{report['rmse_pct']:.2f} %"),
+            ("largest error", f"{report['max_abs_pct']:.2f} %"),
+            ("within 5 %", "never" if settled is None else f"after {settled:.0f} s"),
+            ("truth in the 95 % band", f"{100 * report['coverage95']:.1f} % of the rows"),
         ]
-    return "\n".join(lines)
+    out += [
+        ("half width of the band", f"{report['half_width95_pct']:.2f} %"),
+        ("final SoC", f"{100 * final['soc']:.2f} % ± {196 * final['soc_sd']:.2f} %"),
+    ]
+    if report["rmse_pct"] is not None:
+        after = report["after_600s"]
+        out.append(("mean absolute error", f"{report['mae_pct']:.2f} %"))
+        if after["rmse_pct"] is not None:
+            out.append(
+                ("from 600 s on", f"RMSE {after['rmse_pct']:.2f} %, largest {after['max_abs_pct']:.2f} %")
+            )
+    out += [
+        ("capacity", f"{final['capacity_ah']:.3f} Ah ± {1.96 * final['capacity_sd_ah']:.3f} Ah"),
+        ("R0", f"{1000 * final['r0_ohm']:.2f} mohm"),
+        ("rows", f"{report['rows']} ({report['steps_per_s']} a second)"),
+    ]
+    out += [("flagged", f"{count} {FLAGS[kind]}") for kind, count in report["flags"].items()]
+    return tuple(out)
+
+
+def _text(figures: tuple[tuple[str, str], ...]) -> str:
+    width = max(len(name) for name, _ in figures)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in figures)
+
+
+def _plottable(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """A picture's name says its format, and what draws it is there before hours of work.
+
+    Raises
+    ------
+    click.BadParameter
+    ModuleNotFoundError
+    """
+    if path is not None:
+        if path.suffix not in SUFFIXES:
+            raise click.BadParameter(f"{path} must end in {' or '.join(SUFFIXES)}.")
+        import matplotlib  # noqa: F401
+    return path
 
 
 @click.command()
@@ -161,12 +211,29 @@ def _text(report: dict[str, Any], cell: CellModel) -> str:
     help="SoC at the start; else unknown. A wrong one is overruled by the voltages.",
 )
 @click.option(
+    "--initial-soc-sd",
+    type=click.FloatRange(0, 1, min_open=True),
+    callback=finite,
+    help=f"How well it is known (standard deviation); else {GIVEN_SD:g}.",
+)
+@click.option(
     "--capacity-ah",
     type=click.FloatRange(0, min_open=True),
     callback=finite,
     help="The cell's capacity, where known.",
 )
+@click.option(
+    "--current-sign",
+    type=click.Choice(list(SIGNS)),
+    help="Which way the file counts its current; else as its column names say, checked against its voltage.",
+)
 @click.option("--start-s", type=float, default=0.0, callback=finite, help="Begin at this time of the data.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_plottable,
+    help="A picture, PNG or HTML: SoC and its band, errors, voltage, current, temperature.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="CSV, a row for each row of DATA."
@@ -175,27 +242,46 @@ def soc(
     data: Path,
     cell_name: str,
     initial_soc: float | None,
+    initial_soc_sd: float | None,
     capacity_ah: float | None,
+    current_sign: str | None,
     start_s: float,
+    plot: Path | None,
     as_json: bool,
     out: Path | None,
 ) -> None:
     """The estimator over laboratory or field data (CSV, CSV.gz, Parquet).
 
-    Prints the errors where the file has a `soc` column.
+    Prints the errors where the file has a `soc` column, and what in it was missing or impossible.
 
     \b
     Example:
-      ayaz soc US06_-10.csv.gz --cell lg_hg2 --start-s 600 --json
+      ayaz soc US06_-10.csv.gz --cell lg_hg2 --start-s 600 --plot US06.png
     """
+    if initial_soc is None and initial_soc_sd is not None:
+        raise click.UsageError("--initial-soc-sd needs --initial-soc")
     cell = load_cell(cell_name)
-    measured = load_measured(data)
+    measured = check_against_cell(data, load_measured(data, current_sign), cell, capacity_ah)
     with Progress(console=Console(stderr=True), transient=True, disable=not os.isatty(2)) as bar:
         task = bar.add_task("estimating", total=1.0)
         run = estimate_soc(
-            measured, cell, initial_soc, capacity_ah, start_s, lambda done: bar.update(task, completed=done)
+            measured,
+            cell,
+            initial_soc,
+            capacity_ah,
+            start_s,
+            lambda done: bar.update(task, completed=done),
+            initial_soc_sd,
         )
-    report = soc_report(run)
+    report = soc_report(run, measured.flags)
+    begin = "unknown" if initial_soc is None else f"{100 * initial_soc:g} %"
+    figures = (("cell", f"{cell.name} ({cell.chemistry})"), ("start", begin), *_figures(report))
     if out is not None:
         _write(out, run)
-    click.echo(json.dumps(report) if as_json else _text(report, cell))
+    if plot is not None:
+        used = measured.since(start_s)
+        counted = (
+            None if initial_soc is None else count_soc(used, initial_soc, capacity_ah or cell.capacity_ah)
+        )
+        plot_soc(plot, Pictured(data.name, used, run.soc, run.soc_sd, run.truth, counted, figures))
+    click.echo(json.dumps(report) if as_json else _text(figures))

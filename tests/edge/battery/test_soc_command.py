@@ -4,15 +4,23 @@ import csv
 import gzip
 import json
 import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from edge.battery.measured import load_measured
+from edge.battery.measured import check_against_cell, load_measured
+from edge.battery.model import load_cell
+from edge.battery.soc_command import count_soc, estimate_soc, soc_report
 from edge.cli import run_command
+from edge.errors import DataError
 
+SEED = 5
 ROOT = Path(__file__).parents[3]
 EXTRACT = ROOT / "tests/data/battery/lg_hg2_US06_-10_extract.csv.gz"
 Capture = pytest.CaptureFixture[str]
@@ -26,6 +34,7 @@ KEYS = {
     "coverage95": float,
     "half_width95_pct": float,
     "final": dict,
+    "flags": dict,
     "steps_per_s": int,
 }
 FINAL = {"soc", "soc_sd", "capacity_ah", "capacity_sd_ah", "r0_ohm"}
@@ -43,6 +52,7 @@ def test_json_holds_what_is_promised(capsys: Capture) -> None:
     assert set(report["after_600s"]) == {"rmse_pct", "max_abs_pct"}
     assert set(report["final"]) == FINAL
     assert report["rows"] == 4501
+    assert report["flags"] == {}
     assert report["final"]["capacity_ah"] == 2.7
     assert 0 < report["final"]["capacity_sd_ah"] < 0.2
     assert 0.03 < report["final"]["r0_ohm"] < 0.12, "of such a cell at -10 °C, in ohm"
@@ -133,8 +143,174 @@ def test_same_twice(capsys: Capture) -> None:
 def test_text(capsys: Capture) -> None:
     assert run_command(["soc", str(EXTRACT), "--cell", "lg_hg2", "--initial-soc", "1"]) == 0
     text = capsys.readouterr().out
-    assert "4501 rows, cell lg_hg2 (NMC)" in text
-    assert "within our 95 % band" in text
+    for line in (
+        "cell                    lg_hg2 (NMC)",
+        "start                   100 %",
+        "rows                    4501 (",
+    ):
+        assert line in text
+    assert "truth in the 95 % band" in text
+
+
+def rewritten(folder: Path, change: Callable[[int, list[str]], list[str] | None]) -> Path:
+    """The extract with each row changed, or left out."""
+    with gzip.open(EXTRACT, "rt") as file:
+        head, *rows = csv.reader(file)
+    kept = [row for k, old in enumerate(rows) if (row := change(k, old)) is not None]
+    path = folder / "rewritten.csv"
+    path.write_text("\n".join(",".join(row) for row in [head, *kept]) + "\n")
+    return path
+
+
+def test_a_turned_current_is_told_and_turned(capsys: Capture, tmp_path: Path) -> None:
+    path = rewritten(tmp_path, lambda _, r: [r[0], str(-float(r[1])), *r[2:]])
+    assert run_command(["soc", str(path), "--cell", "lg_hg2"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "sign reversed" in said
+    assert "--current-sign charge-positive" in said
+    right = soc(capsys, EXTRACT, "--cell", "lg_hg2", "--initial-soc", 1)
+    turned = soc(capsys, path, "--cell", "lg_hg2", "--initial-soc", 1, "--current-sign", "charge-positive")
+    del right["steps_per_s"], turned["steps_per_s"]
+    assert turned == right
+
+
+def test_flags_are_in_the_report(capsys: Capture, tmp_path: Path) -> None:
+    def spoil(k: int, row: list[str]) -> list[str]:
+        return [row[0], "nan" if k % 50 == 1 else row[1], "65.535" if k % 50 == 2 else row[2], *row[3:]]
+
+    path = rewritten(tmp_path, spoil)
+    report = soc(capsys, path, "--cell", "lg_hg2", "--initial-soc", 1)
+    assert report["flags"] == {"current_unknown": 90, "voltage_impossible": 90}
+    assert report["rows"] == 4501
+    assert report["max_abs_pct"] < 2, "one row in fifty does no harm"
+    assert run_command(["soc", str(path), "--cell", "lg_hg2"]) == 0
+    assert "90 rows without a current" in capsys.readouterr().out
+
+
+def test_a_gap_is_not_counted_through(capsys: Capture, tmp_path: Path) -> None:
+    """Five hours without data, before a row under load: what flowed is unknown, so the band opens and closes again."""
+    data = load_measured(EXTRACT)
+    loaded = int(np.argmax(data.current_a > 5))
+    path = rewritten(tmp_path, lambda k, r: [str(float(r[0]) + (18_000 if k >= loaded else 0)), *r[1:]])
+    out = tmp_path / "out.csv"
+    report = soc(capsys, path, "--cell", "lg_hg2", "--initial-soc", 1, "-o", out)
+    rows = np.loadtxt(out, delimiter=",", skiprows=1)
+    assert report["flags"] == {"gaps": 1}
+    assert len(rows) == report["rows"] == 4501
+    before, after = rows[loaded - 1], rows[loaded]
+    assert after[0] - before[0] > 18_000
+    assert after[2] > 2 * before[2], "the sd"
+    error = 100 * np.abs(rows[:, 1] - rows[:, 3])
+    assert error.max() < 15, "5 A through 5 h would be ten times the capacity"
+    assert error[-1] < 196 * rows[-1, 2]
+
+
+def test_rows_before_the_start_are_not_looked_at(capsys: Capture, tmp_path: Path) -> None:
+    """And time may begin anywhere, so a row is 600 s after the start, not at 600 s."""
+    path = rewritten(tmp_path, lambda _, r: [str(float(r[0]) + 1e9), *r[1:]] if float(r[0]) >= 300 else None)
+    cut = soc(capsys, path, "--cell", "lg_hg2")
+    whole = soc(capsys, EXTRACT, "--cell", "lg_hg2", "--start-s", 300)
+    assert cut["rows"] == whole["rows"]
+    assert cut["final"]["soc"] == pytest.approx(whole["final"]["soc"], abs=1e-3)
+    assert cut["after_600s"]["rmse_pct"] == pytest.approx(whole["after_600s"]["rmse_pct"], abs=0.1)
+
+
+def test_irregular_steps(capsys: Capture, tmp_path: Path) -> None:
+    kept = np.random.default_rng(SEED).random(4501) < 0.5
+    path = rewritten(tmp_path, lambda k, r: r if kept[k] else None)
+    report = soc(capsys, path, "--cell", "lg_hg2", "--initial-soc", 1)
+    print("seed", SEED)
+    assert report["max_abs_pct"] < 2
+
+
+def test_belief_in_the_start() -> None:
+    """The first row's band is what was believed, narrowed a little by the first voltage; without a belief it is wide."""
+    data, cell = load_measured(EXTRACT), load_cell("lg_hg2")
+    first = [
+        estimate_soc(data, cell, initial_soc, None, 850.0, initial_soc_sd=sd).soc_sd[0]
+        for initial_soc, sd in ((0.85, 0.005), (0.85, 0.05), (None, None))
+    ]
+    assert first[0] < first[1] < first[2]
+    assert first[2] > 0.1
+
+
+def test_counting() -> None:
+    """Over the extract, with the source's own capacity, it is the source's own soc; a hole counts as no current."""
+    data = load_measured(EXTRACT)
+    assert data.soc is not None
+    counted = count_soc(data, 1.0, 2.66)
+    np.testing.assert_allclose(counted, data.soc, atol=0.002)
+    data.current_a[::2] = math.nan
+    assert 0.4 < (1 - count_soc(data, 1.0, 2.66)[-1]) / (1 - counted[-1]) < 0.6
+
+
+@pytest.mark.parametrize("suffix", ["png", "html"])
+def test_plot(capsys: Capture, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soc(capsys, EXTRACT, "--cell", "lg_hg2", "--start-s", 850, "--initial-soc", 0.9, "--plot", path)
+    assert path.stat().st_size > 10_000
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_plot_without_matplotlib(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before the work, not after."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run_command(["soc", "none.csv", "--cell", "lg_hg2", "--plot", str(tmp_path / "a.png")]) == 1
+    assert "pip install 'ayaz[lab]'" in capsys.readouterr().err
+
+
+def test_interrupted(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle leaves nothing half written."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge.battery.soc_command.soc_report", stop)
+    out = tmp_path / "out.csv"
+    assert run_command(["soc", str(EXTRACT), "--cell", "lg_hg2", "--start-s", "890", "-o", str(out)]) == 130
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+VALUES = st.one_of(
+    st.sampled_from(["", "nan", "inf", "-inf", "0", "-1", "1e300", "-1e300", "65.535", "3700", "1e-300"]),
+    st.floats(2.5, 4.3).map(str),
+    st.floats(-20, 20).map(str),
+    st.floats(allow_nan=False).map(str),
+)
+STEPS = st.one_of(st.sampled_from([0.0, 0.1, 1.0, 10.0, 3600.0, 1e6]), st.floats(0, 1e7))
+CELLS = {name: load_cell(name) for name in ("lg_hg2", "a123_26650")}
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(
+        st.tuples(STEPS, VALUES, st.one_of(VALUES, st.floats(2.8, 4.2).map(str)), VALUES, VALUES), max_size=40
+    ),
+    cell=st.sampled_from(sorted(CELLS)),
+    initial=st.sampled_from([None, 0.0, 0.5, 1.0]),
+)
+def test_any_table_is_one_error_or_an_estimate_within_bounds(
+    tmp_path: Path, rows: list[tuple[float, str, str, str, str]], cell: str, initial: float | None
+) -> None:
+    time, lines = 0.0, ["time_s,current_A,voltage_V,temperature_C,soc"]
+    for step, *values in rows:
+        time += step
+        lines.append(",".join([str(time), *values]))
+    path = tmp_path / "any.csv"
+    path.write_text("\n".join(lines))
+    try:
+        data = check_against_cell(path, load_measured(path), CELLS[cell])
+    except DataError:
+        return
+    run = estimate_soc(data, CELLS[cell], initial)
+    assert len(run.soc) == len(rows)
+    assert ((run.soc >= 0) & (run.soc <= 1)).all()
+    assert ((run.soc_sd >= 0) & (run.soc_sd <= 1)).all()
+    assert all(math.isfinite(value) for value in run.final.values())
+    report = soc_report(run, data.flags)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
 @pytest.mark.parametrize(
@@ -155,6 +331,19 @@ def test_text(capsys: Capture) -> None:
         ([str(EXTRACT), "--cell", "lg_hg2", "--capacity-ah", "nan"], 2, "--capacity-ah"),
         ([str(EXTRACT), "--cell", "lg_hg2", "--capacity-ah", "0"], 2, "--capacity-ah"),
         ([str(EXTRACT), "--cell", "lg_hg2", "--start-s", "nan"], 2, "--start-s"),
+        (
+            [str(EXTRACT), "--cell", "lg_hg2", "--initial-soc-sd", "0.1"],
+            2,
+            "--initial-soc-sd needs --initial-soc",
+        ),
+        (
+            [str(EXTRACT), "--cell", "lg_hg2", "--initial-soc", "1", "--initial-soc-sd", "0"],
+            2,
+            "--initial-soc-sd",
+        ),
+        ([str(EXTRACT), "--cell", "lg_hg2", "--current-sign", "up"], 2, "--current-sign"),
+        ([str(EXTRACT), "--cell", "lg_hg2", "--plot", "x.pdf"], 2, ".png or .html"),
+        ([str(EXTRACT), "--cell", "lg_hg2", "--capacity-ah", "0.01"], 1, "or that of many cells"),
     ],
 )
 def test_refusals(capsys: Capture, arguments: list[str], status: int, says: str) -> None:
@@ -165,27 +354,26 @@ def test_refusals(capsys: Capture, arguments: list[str], status: int, says: str)
     assert status == 2 or shown.err.count("\n") == 1
 
 
-# Drives on which no model was fitted: data, whole drive from its right soc (RMSE, largest), and from half of
-# its time on with an unknown soc, from 600 s on (RMSE); in %. A third above what was measured.
-HELD_OUT = [
-    ("lg_hg2_nmc/Mixed1_+40", 1.0, 1.8, 1.3),
-    ("lg_hg2_nmc/Mixed1_+25", 0.8, 1.3, 0.9),
-    ("lg_hg2_nmc/Mixed1_+10", 0.8, 1.9, 2.9),
-    ("lg_hg2_nmc/Mixed1_+00", 0.7, 1.2, 3.0),
-    ("lg_hg2_nmc/Mixed1_-10", 1.9, 3.1, 4.4),
-    ("lg_hg2_nmc/Mixed1_-20", 2.7, 4.2, 3.3),
-]
-# The A123's resistances come from these very drives (docs/battery.md has each left out): a guard, no judgement.
-FITTED = [
-    ("a123_lfp/drive_+45", 2.4, 4.7, 8.4),
-    ("a123_lfp/drive_+25", 1.6, 4.3, 7.7),
-    ("a123_lfp/drive_+05", 1.9, 4.7, 13.4),
-    ("a123_lfp/drive_-05", 1.6, 4.2, 12.2),
-    ("a123_lfp/drive_-25", 1.4, 2.8, 8.4),
+# Drives on which no model was fitted. RMSE and largest error in %, whole drive from its right soc, and RMSE from half of
+# its time on with an unknown soc, from 600 s on: limits that the project set itself for harder cases, with errors of
+# the sensors (docs/battery.md measures those; this is a guard).
+DRIVES = [
+    ("lg_hg2_nmc/Mixed1_+40", 1.0, 2.5, 1.0),
+    ("lg_hg2_nmc/Mixed1_+25", 1.0, 2.5, 1.0),
+    ("lg_hg2_nmc/Mixed1_+10", 1.0, 2.5, 1.0),
+    ("lg_hg2_nmc/Mixed1_+00", 1.2, 3.0, 1.2),
+    ("lg_hg2_nmc/Mixed1_-10", 1.2, 3.0, 1.2),
+    ("lg_hg2_nmc/Mixed1_-20", 1.5, 4.0, 1.5),
+    # the A123's resistances come from these very drives; the flat of its OCV forbids to ask much of an unknown start
+    ("a123_lfp/drive_+45", 2.0, 4.0, 10.0),
+    ("a123_lfp/drive_+25", 2.0, 4.0, 10.0),
+    ("a123_lfp/drive_+05", 2.0, 4.0, 10.0),
+    ("a123_lfp/drive_-05", 2.0, 4.0, 10.0),
+    ("a123_lfp/drive_-25", 2.0, 4.0, 10.0),
 ]
 
 
-@pytest.mark.parametrize(("name", "rmse", "largest", "unknown"), HELD_OUT + FITTED)
+@pytest.mark.parametrize(("name", "rmse", "largest", "unknown"), DRIVES)
 def test_drives(
     capsys: Capture, shared_data: Path, name: str, rmse: float, largest: float, unknown: float
 ) -> None:
