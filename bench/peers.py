@@ -21,6 +21,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,9 @@ class NumpyFilter:
         keep = [1.0, *(math.exp(-dt_s / tau) for tau in self.tables.tau_s)]
         self._keep = np.array(keep[1:])[:, None]
         self._charge = 1 - self._keep
-        self._f = np.array([keep[a] * keep[b] for a, b in zip(self.P_ROW, self.P_COLUMN, strict=True)])[:, None]
+        self._f = np.array([keep[a] * keep[b] for a, b in zip(self.P_ROW, self.P_COLUMN, strict=True)])[
+            :, None
+        ]
         q = np.zeros(6)
         q[0] = (CURRENT_SD_C / 3600) ** 2 * dt_s
         q[3] = q[5] = BRANCH_SD_V**2 * dt_s
@@ -170,3 +173,164 @@ class NumpyFilter:
         np.add(x, gain, x)
         np.maximum(soc, 0.0, soc)
         np.minimum(soc, 1.0, soc)
+
+
+class FilterpyFilter:
+    """One cell, filterpy's ExtendedKalmanFilter."""
+
+    def __init__(self, tables: Tables, soc: float = 0.5, soc_sd: float = UNKNOWN_SD) -> None:
+        from filterpy.kalman import ExtendedKalmanFilter
+
+        self.tables = tables
+        self.ekf = ExtendedKalmanFilter(dim_x=3, dim_z=1, dim_u=1)
+        self.ekf.x = np.array([[soc], [0.0], [0.0]])
+        self.ekf.P = np.diag([soc_sd**2, BRANCH_BEGIN_SD_V**2, BRANCH_BEGIN_SD_V**2])
+        self.ekf.R = np.array([[VOLTAGE_SD_V**2]])
+        self._ocv, *self._ohm = (t.tolist() for t in (tables.ocv_v, *tables.r_ohm))
+        self._dt = math.nan
+
+    @property
+    def soc(self) -> float:
+        """The estimate, and its standard deviation."""
+        return float(self.ekf.x[0, 0])
+
+    @property
+    def soc_sd(self) -> float:
+        return math.sqrt(float(self.ekf.P[0, 0]))
+
+    def _places(self, soc: float, temp_degc: float) -> tuple[int, float, int, float]:
+        grid = self.tables.temp_degc
+        s = min(max(soc, 0.0), 1.0) * (len(self.tables.soc) - 1)
+        t = min(max((temp_degc - grid[0]) / (grid[1] - grid[0]), 0.0), len(grid) - 1.0)
+        ks, kt = min(int(s), len(self.tables.soc) - 2), min(int(t), len(grid) - 2)
+        return ks, s - ks, kt, t - kt
+
+    @staticmethod
+    def _look(table: list[list[float]], ks: int, ws: float, kt: int, wt: float) -> float:
+        low, high = table[kt], table[kt + 1]
+        return (low[ks] * (1 - ws) + low[ks + 1] * ws) * (1 - wt) + (
+            high[ks] * (1 - ws) + high[ks + 1] * ws
+        ) * wt
+
+    def _slope(self, x: Array, current_a: float, temp_degc: float) -> Array:
+        ks, _, kt, wt = self._places(x[0, 0], temp_degc)
+        low, high = self._ocv[kt], self._ocv[kt + 1]
+        rise = (low[ks + 1] - low[ks]) * (1 - wt) + (high[ks + 1] - high[ks]) * wt
+        return np.array([[rise * (len(self.tables.soc) - 1), -1.0, -1.0]])
+
+    def _voltage(self, x: Array, current_a: float, temp_degc: float) -> Array:
+        where = self._places(x[0, 0], temp_degc)
+        ocv, r0 = self._look(self._ocv, *where), self._look(self._ohm[0], *where)
+        return np.array([[ocv - x[1, 0] - x[2, 0] - r0 * current_a]])
+
+    def step(self, dt_s: float, current_a: float, voltage_v: float, temp_degc: float) -> None:
+        """Predict over `dt_s` and correct."""
+        ekf = self.ekf
+        if dt_s != self._dt:
+            self._keep = [math.exp(-dt_s / tau) for tau in self.tables.tau_s]
+            ekf.F = np.diag([1.0, *self._keep])
+            ekf.Q = np.diag([(CURRENT_SD_C / 3600) ** 2, BRANCH_SD_V**2, BRANCH_SD_V**2]) * dt_s
+            self._dt = dt_s
+        where = self._places(ekf.x[0, 0], temp_degc)
+        r1, r2 = self._look(self._ohm[1], *where), self._look(self._ohm[2], *where)
+        count = -dt_s / (3600 * self.tables.capacity_ah)
+        ekf.B = np.array([[count], [(1 - self._keep[0]) * r1], [(1 - self._keep[1]) * r2]])
+        ekf.predict(np.array([[current_a]]))
+        arguments = (current_a, temp_degc)
+        ekf.update(np.array([[voltage_v]]), self._slope, self._voltage, args=arguments, hx_args=arguments)
+        ekf.x[0, 0] = min(max(ekf.x[0, 0], 0.0), 1.0)
+
+
+# PyBatterySE. Its current counts the other way round, its capacity is in coulomb.
+BASIS = ["s", "log[s]", "exp[0.05*sqrt[|i|]]", "exp[[0.00366*T+1]^-1]"]
+MODEL_ORDER, NONLINEARITY = 2, 2
+REFERENCE_DEGC = 25.0
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What a cell is identified on: rows at one interval, from a known soc."""
+
+    soc: float
+    current_a: Array
+    voltage_v: Array
+    temp_degc: Array
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Their progress goes nowhere: it is no part of what we measure or print."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
+
+
+def identify_battery_se(tables: Tables, drives: list[Drive], dt_s: float = 1.0) -> Any:
+    """A linear-parameter-varying model from PyBatteryID, as its documentation's example has it for NMC over temperature.
+
+    The EMF is our OCV at 25 degC with its mean slope over temperature.
+    """
+    from pybatteryid import ModelStructure
+    from pybatteryid.identification import identify_model
+
+    structure = ModelStructure(battery_capacity=3600 * tables.capacity_ah, sampling_period=dt_s)
+    grid = tables.temp_degc
+    ocv = np.array([np.interp(REFERENCE_DEGC, grid, column) for column in tables.ocv_v.T])
+    cold, warm = int(np.argmin(np.abs(grid + 20))), int(np.argmin(np.abs(grid - 40)))
+    slope = (tables.ocv_v[warm] - tables.ocv_v[cold]) / (grid[warm] - grid[cold])
+    structure.add_emf_function(
+        {
+            "soc_values": tables.soc,
+            "voltage_values": ocv,
+            "reference_temperature_value": REFERENCE_DEGC,
+            "dVdT_values": slope,
+        }
+    )
+    structure.add_basis_functions(BASIS)
+    sets = [
+        {
+            "initial_soc": d.soc,
+            "time_values": np.arange(len(d.current_a)) * dt_s,
+            "current_values": -d.current_a,
+            "voltage_values": d.voltage_v,
+            "temperature_values": d.temp_degc,
+        }
+        for d in drives
+    ]
+    with quiet():
+        return identify_model(
+            sets,
+            structure,
+            model_order=MODEL_ORDER,
+            nonlinearity_order=NONLINEARITY,
+            optimizers=["lassocv.sklearn", "ridgecv.sklearn"],
+            combining_strategy="concatenate",
+        )
+
+
+def battery_se(model: Any, soc: float, soc_sd: float, capacity_ah: float | None = None) -> Any:
+    """PyBatterySE's extended Kalman filter with its example's variances."""
+    from pybatteryse import load_filter, load_statespace_representation
+
+    space = load_statespace_representation(model, state_components=["s", "overpotentials"])
+    if capacity_ah is not None:
+        space.battery_capacity = 3600 * capacity_ah
+    ekf = load_filter(space, "extended_kalman_filter", variance_eta_u=1e-2, variance_eta_y_e=1e-3)
+    ekf.state_estimate = np.array([soc] + [0.0] * model.model_order)
+    ekf.error_covariance = np.diag([soc_sd**2] + [0.1] * model.model_order)
+    return ekf
+
+
+def run_battery_se(ekf: Any, drive: Drive) -> tuple[Array, Array]:
+    """[rows] soc and its standard deviation."""
+    rows = {
+        "current_values": -drive.current_a,
+        "voltage_values": drive.voltage_v,
+        "temperature_values": drive.temp_degc,
+    }
+    with quiet():
+        states, covariances = ekf.run(rows, ekf.state_estimate, ekf.error_covariance)
+    return states[:, 0], np.sqrt(np.maximum(covariances[:, 0, 0], 0.0))

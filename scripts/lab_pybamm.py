@@ -55,7 +55,15 @@ FIT_DRIVES = ("US06", "LA92")
 JUDGED = (("Mixed1", -30), ("Mixed2", -30), ("Mixed1", -15), ("Mixed1", 5))
 WARMING_DEGC = (-20.0, 15.0)
 DRIVE_DEGC = {-30: -20, -20: -20, -15: -20, -10: -10, 0: 0, 5: 0, 10: 25, 25: 25}  # whose currents are taken
-COLD_SHARE = {-30: 0.35, -20: 0.55, -15: 0.6, -10: 0.6, 0: 0.6, 5: 0.65, 10: 0.75}  # of them: more would end at the voltage limit within minutes
+COLD_SHARE = {
+    -30: 0.35,
+    -20: 0.55,
+    -15: 0.6,
+    -10: 0.6,
+    0: 0.6,
+    5: 0.65,
+    10: 0.75,
+}  # of them: more would end at the voltage limit within minutes
 FULL_SOC = 0.95  # no braking into a fuller battery
 OVERSHOOT_V = 0.3  # no upper limit of voltage ends a drive
 MAX_HOURS = 4.0
@@ -73,7 +81,15 @@ class Cell:
 
 
 CELLS = {"nmc": Cell("Chen2020"), "lfp": Cell("Prada2013", heat="Chen2020")}
-HEAT = ("density [kg", "heat capacity", "thermal conductivity", "entropic", "current collector", "Cell ", "heat transfer")
+HEAT = (
+    "density [kg",
+    "heat capacity",
+    "thermal conductivity",
+    "entropic",
+    "current collector",
+    "Cell ",
+    "heat transfer",
+)
 
 
 def with_factor(value: Any, joule_mol: float, argument: int, times: float = 1.0) -> Callable[..., Any]:
@@ -169,7 +185,9 @@ def stretched(parts: Iterator[tuple[float, float]]) -> tuple[Array, Array]:
 
 def drive(data: Path, name: str, temp_degc: int, capacity_ah: float) -> tuple[Array, Array]:
     """The LG cell's current at 1 Hz, for a cell of this capacity, again and again."""
-    measured = second_by_second(load_measured(data / f"lg_hg2_nmc/{name}_{DRIVE_DEGC[temp_degc]:+03d}.csv.gz"))
+    measured = second_by_second(
+        load_measured(data / f"lg_hg2_nmc/{name}_{DRIVE_DEGC[temp_degc]:+03d}.csv.gz")
+    )
     seconds = np.arange(np.floor(measured.time_s[-1]))
     place = np.searchsorted(measured.time_s, seconds)
     current = measured.current_a[place] * COLD_SHARE.get(temp_degc, 1.0) * capacity_ah / LG_CAPACITY_AH
@@ -192,7 +210,12 @@ def run(values: Any, time_s: Array, current_a: Array) -> Array:
 
 def slow(values: Any) -> Array:
     """C/20 from full to empty, an hour's rest, and back."""
-    steps = ["Discharge at C/20 until {:g} V", "Rest for 1 hour", "Charge at C/20 until {:g} V", "Rest for 1 hour"]
+    steps = [
+        "Discharge at C/20 until {:g} V",
+        "Rest for 1 hour",
+        "Charge at C/20 until {:g} V",
+        "Rest for 1 hour",
+    ]
     low, high = (float(values[f"{k} voltage cut-off [V]"]) for k in ("Lower", "Upper"))
     text = [s.format(v) for s, v in zip(steps, (low, 0, high, 0), strict=True)]
     simulation = pybamm.Simulation(
@@ -206,7 +229,12 @@ def slow(values: Any) -> Array:
 
 
 def columns(solution: Any, times: Array) -> Array:
-    names = ("Current [A]", "Terminal voltage [V]", "Volume-averaged cell temperature [K]", "Discharge capacity [A.h]")
+    names = (
+        "Current [A]",
+        "Terminal voltage [V]",
+        "Volume-averaged cell temperature [K]",
+        "Discharge capacity [A.h]",
+    )
     current, voltage, temp, charge = (np.asarray(solution[n](times)) for n in names)
     return np.column_stack([times, current, voltage, temp - KELVIN, charge])
 
