@@ -120,8 +120,8 @@ class NumpyFilter:
         place[0] = self.x[0]
         np.subtract(temp_degc, self.tables.temp_degc[0], place[1])
         np.multiply(place, self._scale, place)
-        np.maximum(place, 0.0, place)
-        np.minimum(place, self._last, place)
+        np.maximum(place, 0.0, out=place)
+        np.minimum(place, self._last, out=place)
         np.floor(place, floor)
         np.subtract(place, floor, weight[1:3])
         np.multiply(weight[1], weight[2], weight[3])
@@ -171,8 +171,8 @@ class NumpyFilter:
         np.subtract(p, self._outer, p)
         np.multiply(gain, a, gain)
         np.add(x, gain, x)
-        np.maximum(soc, 0.0, soc)
-        np.minimum(soc, 1.0, soc)
+        np.maximum(soc, 0.0, out=soc)
+        np.minimum(soc, 1.0, out=soc)
 
 
 class FilterpyFilter:
@@ -245,6 +245,7 @@ class FilterpyFilter:
 BASIS = ["s", "log[s]", "exp[0.05*sqrt[|i|]]", "exp[[0.00366*T+1]^-1]"]
 MODEL_ORDER, NONLINEARITY = 2, 2
 REFERENCE_DEGC = 25.0
+SOC_MIN = 0.02  # log[s] has an end
 
 
 @dataclass(frozen=True)
@@ -281,12 +282,13 @@ def identify_battery_se(tables: Tables, drives: list[Drive], dt_s: float = 1.0) 
     ocv = np.array([np.interp(REFERENCE_DEGC, grid, column) for column in tables.ocv_v.T])
     cold, warm = int(np.argmin(np.abs(grid + 20))), int(np.argmin(np.abs(grid - 40)))
     slope = (tables.ocv_v[warm] - tables.ocv_v[cold]) / (grid[warm] - grid[cold])
+    usable = tables.soc >= SOC_MIN
     structure.add_emf_function(
         {
-            "soc_values": tables.soc,
-            "voltage_values": ocv,
+            "soc_values": tables.soc[usable],
+            "voltage_values": ocv[usable],
             "reference_temperature_value": REFERENCE_DEGC,
-            "dVdT_values": slope,
+            "dVdT_values": slope[usable],
         }
     )
     structure.add_basis_functions(BASIS)
@@ -319,7 +321,7 @@ def battery_se(model: Any, soc: float, soc_sd: float, capacity_ah: float | None 
     if capacity_ah is not None:
         space.battery_capacity = 3600 * capacity_ah
     ekf = load_filter(space, "extended_kalman_filter", variance_eta_u=1e-2, variance_eta_y_e=1e-3)
-    ekf.state_estimate = np.array([soc] + [0.0] * model.model_order)
+    ekf.state_estimate = np.array([min(max(soc, SOC_MIN + 0.01), 0.99)] + [0.0] * model.model_order)
     ekf.error_covariance = np.diag([soc_sd**2] + [0.1] * model.model_order)
     return ekf
 

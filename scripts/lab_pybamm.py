@@ -67,6 +67,7 @@ COLD_SHARE = {
 FULL_SOC = 0.95  # no braking into a fuller battery
 OVERSHOOT_V = 0.3  # no upper limit of voltage ends a drive
 MAX_HOURS = 4.0
+MOST_CHARGE_OFF = 0.002
 HEAT_TRANSFER_W_M2K = 30.0  # a chamber with a fan
 PULSE_C, CHARGE_PULSE_C, STEP_C = 1.0, 0.75, 1 / 3
 COLD_PULSE_C = 0.5  # below 0 degC
@@ -197,12 +198,13 @@ def drive(data: Path, name: str, temp_degc: int, capacity_ah: float) -> tuple[Ar
     return np.arange(len(current), dtype=float), current
 
 
-def run(values: Any, time_s: Array, current_a: Array) -> Array:
+def run(values: Any, time_s: Array, current_a: Array, longest_step_s: float) -> Array:
     """[rows, (time, current, voltage, degC, charge taken out)] of a full cell, until its lower voltage limit."""
     values = values.copy()
     values["Current function [A]"] = pybamm.Interpolant(time_s, current_a, pybamm.t)
     values["Upper voltage cut-off [V]"] += OVERSHOOT_V
-    simulation = pybamm.Simulation(model(), parameter_values=values, solver=pybamm.IDAKLUSolver())
+    solver = pybamm.IDAKLUSolver(options={"dt_max": longest_step_s})  # a longer one would leap over a pulse
+    simulation = pybamm.Simulation(model(), parameter_values=values, solver=solver)
     solution = simulation.solve([0, time_s[-1]], t_interp=time_s, initial_soc=1.0)
     times = time_s[time_s <= solution.t[-1]]
     return columns(solution, times)
@@ -279,7 +281,7 @@ def make(job: Job, scale: float, capacity_ah: float, data: Path, out: Path) -> s
     if job.kind == "slow":
         rows = slow(values)
     elif job.kind == "pulses":
-        rows = run(values, *stretched(pulses(capacity_ah, job.temp_degc)))
+        rows = run(values, *stretched(pulses(capacity_ah, job.temp_degc)), 5.0)
     else:
         name = job.kind.removeprefix("warming_")
         times, current = drive(data, name, job.temp_degc, capacity_ah)
@@ -289,7 +291,8 @@ def make(job: Job, scale: float, capacity_ah: float, data: Path, out: Path) -> s
             values["Ambient temperature [K]"] = pybamm.Interpolant(
                 np.array([0, span, 10 * span]), np.array([first, last, last]) + KELVIN, pybamm.t
             )
-        rows = run(values, times, current)
+        rows = run(values, times, current, 2.0)
+    check(job, rows, capacity_ah)
     write(out / job.cell / job.folder / f"{job.name}.csv.gz", rows, capacity_ah)
     seconds = time.perf_counter() - begun
     left = 1 - (rows[-1, 4] - rows[0, 4]) / capacity_ah
@@ -297,6 +300,15 @@ def make(job: Job, scale: float, capacity_ah: float, data: Path, out: Path) -> s
         f"{job.cell} {job.folder}/{job.name}: {rows[-1, 0] / 3600:.2f} h to soc {left:.2f}, "
         f"{rows[:, 3].min():.1f} to {rows[:, 3].max():.1f} degC, {seconds:.0f} s"
     )
+
+
+def check(job: Job, rows: Array, capacity_ah: float) -> None:
+    """The charge that the solver took out is what the current column says."""
+    middle = (rows[1:, 1] + rows[:-1, 1]) / 2
+    counted = np.append(0, np.cumsum(middle * np.diff(rows[:, 0])) / 3600)
+    off = np.abs(counted - (rows[:, 4] - rows[0, 4])).max() / capacity_ah
+    if off > MOST_CHARGE_OFF:
+        raise RuntimeError(f"{job.name}: the solver's charge is {100 * off:.2f} % off")
 
 
 def duration_s(current_a: Array, capacity_ah: float) -> float:

@@ -7,7 +7,10 @@ and with all of them reversed,
     wrong      from 25, 50 and 75 % of its time on, with a soc that is wrong by 30 to 50 %, either way where there is
                room; relaxation unknown; scored from 600 s on
     unknown    from the same places without a soc; not part of the rows, for `wrong` is the harder
-on the file's own rows, as `ayaz soc` runs it.
+on the file's own rows, as `ayaz soc` runs it. --lab takes drives of scripts/lab_pybamm.py, judged with
+pybamm_nmc.toml and pybamm_lfp.toml of --cell-dir. --peers makes the table of what others would take instead, on rows of
+1 s: counting, the textbook's filter with our own cell's tables, and PyBatterySE, identified on what our cell was fitted
+on (the `[bench]` extra).
 """
 
 from __future__ import annotations
@@ -32,7 +35,6 @@ from edge.battery.model import FloatArray, load_cell
 from edge.battery.soc_command import SETTLING_S, estimate_soc
 
 PAGE = Path(__file__).parent.parent / "docs" / "battery.md"
-BEGIN, END = "<!-- validation: begin -->", "<!-- validation: end -->"
 PLACES = (0.25, 0.5, 0.75)
 WRONG_BY = (0.3, 0.5)
 STARTS = ("right", "wrong", "unknown")
@@ -79,10 +81,40 @@ ROWS = {
         (1, 2),
         ("right",),
     ),
+    "nmc_lab_warming": Row(
+        "NMC simulated, warming from -20 to +15 °C",
+        "simulated, -20 to 25 °C",
+        "none: a simulation",
+        (2, 6),
+        (1, 3),
+    ),
+    "nmc_lab": Row(
+        "NMC simulated, -15 and 5 °C (limits of 0 °C)",
+        "simulated, -20 to 25 °C",
+        "none: a simulation",
+        (1.2, 3),
+        (0.6, 1.5),
+    ),
+    "nmc_lab_-30": Row(
+        "NMC simulated, -30 °C (limits of -20 °C)",
+        "simulated, -20 to 25 °C",
+        "none: a simulation",
+        (1.5, 4),
+        (0.8, 2.5),
+    ),
+    "lfp_lab_-30": Row(
+        "LFP simulated, 15 to -30 °C, right start",
+        "simulated, -20 to 25 °C",
+        "none: a simulation",
+        (2, 4),
+        (1, 2),
+        ("right",),
+    ),
     "lfp_flat": Row(
         "LFP held 25 h between 19 and 81 %", "another cell", "the source's own", (3, 6), (1.5, 3)
     ),
 }
+PEERS_ROWS = ("nmc_warm", "nmc_0", "nmc_-10", "nmc_-20")
 SETTLING = {  # 90th percentile of the time to within 5 %: must, aim
     25: (60.0, 30.0),
     -10: (150.0, 60.0),
@@ -132,6 +164,75 @@ def ours(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     run = estimate_soc(data, load_cell(cell), given, capacity_ah, start_s)
     return run.time_s, run.soc, run.soc_sd
+
+
+def textbook(
+    data: Measured, cell: str, given: float | None, capacity_ah: float, start_s: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The two-RC filter of the textbook, by filterpy, with our cell's tables."""
+    from bench.peers import FilterpyFilter, tables_of
+
+    tables = dataclasses.replace(tables_of(load_cell(cell)), capacity_ah=capacity_ah)
+    first = int(np.searchsorted(data.time_s, start_s))
+    peer = FilterpyFilter(tables, 0.5 if given is None else given, peer_sd(start_s))
+    times = data.time_s[first:]
+    soc, sd = np.empty(len(times)), np.empty(len(times))
+    columns = (np.diff(times, prepend=times[0] - 1), data.current_a, data.voltage_v, data.temp_degc)
+    rows = zip(columns[0].tolist(), *(c[first:].tolist() for c in columns[1:]), strict=True)
+    for k, row in enumerate(rows):
+        peer.step(*row)
+        soc[k], sd[k] = peer.soc, peer.soc_sd
+    return times, soc, sd
+
+
+def battery_se(
+    data: Measured, cell: str, given: float | None, capacity_ah: float, start_s: float, model: Any = None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """PyBatterySE's filter with a model that was identified before."""
+    from bench import peers
+
+    first = int(np.searchsorted(data.time_s, start_s))
+    ekf = peers.battery_se(model, 0.5 if given is None else given, peer_sd(start_s), capacity_ah)
+    drive = peers.Drive(0.0, data.current_a[first:], data.voltage_v[first:], data.temp_degc[first:])
+    soc, sd = peers.run_battery_se(ekf, drive)
+    lost = len(drive.current_a) - len(soc)  # it stops where it diverges
+    soc, sd = (np.append(a, np.full(lost, a[-1])) for a in (soc, sd))
+    return data.time_s[first:], soc, sd
+
+
+def peer_sd(start_s: float) -> float:
+    """What a peer is told of its first soc: mid-drive that it may be far off, or it would never find it."""
+    return 0.3 if start_s else 0.02
+
+
+def identified(data: Path, cell: str) -> Any:
+    """A model by PyBatteryID from the drives on which our cell was fitted."""
+    from bench import peers
+
+    sets = []
+    for path in sorted(p for name in ("US06", "LA92") for p in data.glob(f"lg_hg2_nmc/{name}_*.csv.gz")):
+        rows = second_by_second(load_measured(path))
+        sets.append(peers.Drive(1.0, rows.current_a, rows.voltage_v, rows.temp_degc))
+    return peers.identify_battery_se(peers.tables_of(load_cell(cell)), sets)
+
+
+def lab_drives(lab: Path, cells: Path) -> Iterator[Drive]:
+    """The simulated cells' drives that were not fitted on."""
+    for path in sorted(lab.glob("nmc/judge/*.csv.gz")):
+        warming = path.name.startswith("warming")
+        row = (
+            "nmc_lab_warming"
+            if warming
+            else "nmc_lab_-30"
+            if path.name.endswith("_-30.csv.gz")
+            else "nmc_lab"
+        )
+        temp = -20 if warming else degrees(path)
+        offset = NMC_SENSORS[0] / 3 * 5  # of the 5 Ah cell
+        yield Drive(row, temp, (path,), str(cells / "pybamm_nmc.toml"), (offset, *NMC_SENSORS[1:]))
+    for path in sorted(lab.glob("lfp/judge/*.csv.gz")):
+        temp = -20 if path.name.startswith("warming") else degrees(path)
+        yield Drive("lfp_lab_-30", temp, (path,), str(cells / "pybamm_lfp.toml"), lfp_sensors(2.3))
 
 
 def lfp_sensors(capacity_ah: float) -> tuple[float, float, float]:
@@ -374,6 +475,28 @@ def beside_counting(found: list[Case]) -> str:
     return f"{figures}; better than us in {worse} of {len(found)}"
 
 
+def beside(found: dict[str, list[Case]]) -> str:
+    """The peers' table, per temperature and start."""
+    lines = []
+    for start in ("right", "wrong"):
+        for temp in sorted({c.temp_degc for c in found["Ayaz"]}, reverse=True):
+            line = [start, str(temp)]
+            for cases_of in found.values():
+                mine = [c for c in cases_of if c.start == start and c.temp_degc == temp]
+                slow = float(np.quantile([c.settled_s for c in mine], 0.9, method="higher"))
+                inside = 100 * float(np.mean([c.inside for c in mine]))
+                shown = "never" if math.isinf(slow) else f"{slow:.0f} s"
+                line.append(
+                    f"{text(pair(mine))}; {inside:.0f} %" + (f"; {shown}" if start == "wrong" else "")
+                )
+            mine = [c for c in found["Ayaz"] if c.start == start and c.temp_degc == temp]
+            counted = (rms([c.counting_rmse for c in mine]), max(c.counting_worst for c in mine))
+            lines.append([*line, text(counted)])
+    return markdown(
+        ["start", "°C", *(f"{name}: RMSE / largest; in band" for name in found), "counting"], lines
+    )
+
+
 def settling(found: list[Case]) -> str:
     """Time to within 5 % and staying there, mid-drive."""
     lines = []
@@ -433,7 +556,7 @@ def detail(found: list[Case]) -> str:
     return markdown(head.split(" | "), lines)
 
 
-def main() -> None:
+def options_of() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -445,30 +568,68 @@ def main() -> None:
         "--start", choices=STARTS, action="append", help="only this start; may be given again"
     )
     parser.add_argument("--cell-dir", type=Path, help="cell files that go before those we ship")
+    parser.add_argument("--lab", type=Path, help="what scripts/lab_pybamm.py has made")
+    parser.add_argument(
+        "--peers", action="store_true", help="the table of others' filters (LG drives, rows of 1 s)"
+    )
     parser.add_argument("--quick", action="store_true", help="rows joined to 1 s")
     parser.add_argument("--brief", action="store_true", help="no table of details")
     parser.add_argument("--json", type=Path, help="write every case here")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     options = parser.parse_args()
-    wanted = [
-        d
-        for d in drives(options.data, options.cell_dir)
-        if any(options.only in str(p) for p in d.paths) and d.row in (options.row or ROWS)
-    ]
+    if options.lab and not options.cell_dir:
+        parser.error("--lab needs the --cell-dir with the cells that were fitted on it")
+    return options
+
+
+def main() -> None:
+    options = options_of()
+    wanted = list(drives(options.data, options.cell_dir))
+    if options.lab:
+        wanted += lab_drives(options.lab, options.cell_dir)
+    chosen_rows = options.row or ROWS
+    wanted = [d for d in wanted if any(options.only in str(p) for p in d.paths) and d.row in chosen_rows]
     if not wanted:
-        parser.error(f"no drives in {options.data}")
-    work = partial(cases, quick=options.quick, starts=tuple(options.start or STARTS))
+        sys.exit(f"no drives in {options.data}")
     with ProcessPoolExecutor(options.jobs) as pool:
-        found = [case for part in pool.map(work, wanted) for case in part]
-    if options.json:
-        options.json.write_text(json.dumps([dataclasses.asdict(c) for c in found], indent=1), "utf-8")
-    tables = (summary, settling) if options.brief else (summary, settling, detail)
-    page = "\n\n".join(table(found) for table in tables)
-    if not options.write:
+        run = partial(all_cases, pool)
+        if options.peers:
+            wanted = [d for d in wanted if d.row in PEERS_ROWS]
+            model = identified(options.data, wanted[0].cell)
+            starts = ("right", "wrong")
+            others: dict[str, Estimate] = {
+                "Ayaz": ours,
+                "textbook two-RC EKF": textbook,
+                "PyBatterySE": partial(battery_se, model=model),
+            }
+            page = beside({name: run(wanted, True, starts, estimate) for name, estimate in others.items()})
+        else:
+            found = run(wanted, options.quick, tuple(options.start or STARTS), ours)
+            if options.json:
+                options.json.write_text(json.dumps([dataclasses.asdict(c) for c in found], indent=1), "utf-8")
+            tables = (summary, settling) if options.brief else (summary, settling, detail)
+            page = "\n\n".join(table(found) for table in tables)
+    if options.write:
+        put(PAGE, "peers" if options.peers else "validation", page)
+    else:
         print(page)
-        return
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{page}\n{END}{rest.partition(END)[2]}", "utf-8")
+
+
+def all_cases(
+    pool: ProcessPoolExecutor, wanted: list[Drive], quick: bool, starts: tuple[str, ...], estimate: Estimate
+) -> list[Case]:
+    work = partial(cases, quick=quick, starts=starts, estimate=estimate)
+    return [case for part in pool.map(work, wanted) for case in part]
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Replace what lies between the markers of that name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, found, rest = page.read_text("utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        sys.exit(f"{page}: no markers {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
 
 
 if __name__ == "__main__":
