@@ -166,13 +166,13 @@ def scale_for(cell: Cell) -> float:
 
 
 def pulses(capacity_ah: float, temp_degc: float) -> Iterator[tuple[float, float]]:
-    """(seconds, current): at every tenth of the charge a pulse out and one in, each of 10 s."""
+    """(seconds, current): at every tenth of the charge a pulse out and, but for the full cell, one in, each of 10 s."""
     out = COLD_PULSE_C if temp_degc < 0 else PULSE_C
-    for _ in range(10):
+    for tenth in range(10):
         yield 60, 0
         yield 10, out * capacity_ah
         yield 300, 0
-        yield 10, -CHARGE_PULSE_C * out * capacity_ah
+        yield 10, -CHARGE_PULSE_C * out * capacity_ah if tenth else 0
         yield 300, 0
         yield 0.1 / STEP_C * 3600, STEP_C * capacity_ah
         yield 3600, 0
@@ -323,6 +323,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--cell", choices=CELLS, action="append", help="only this cell")
+    parser.add_argument("--only", default="", help="files whose name contains this")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     options = parser.parse_args()
     with ProcessPoolExecutor(options.jobs) as pool:
@@ -339,7 +340,11 @@ def main() -> None:
             rows = slow(at(values, 25))
             capacity = float(rows[:, 4].max() - rows[0, 4])
             print(f"{name}: {capacity:.3f} Ah at C/20 and 25 degC", flush=True)
-            todo = [pool.submit(make, job, scale, capacity, options.data, options.out) for job in jobs(name)]
+            todo = [
+                pool.submit(make, job, scale, capacity, options.data, options.out)
+                for job in jobs(name)
+                if options.only in job.name
+            ]
             for done in todo:
                 print(done.result(), flush=True)
 

@@ -318,6 +318,8 @@ def begins(data: Measured, starts: Iterable[str]) -> Iterator[tuple[str, float, 
     if "right" in starts:
         yield "right", 0.0, float(np.clip(data.soc[0], 0, 1))
     for place in PLACES:
+        if (1 - place) * data.time_s[-1] <= SETTLING_S:
+            continue  # nothing would be left to score
         soc = float(data.soc[np.searchsorted(data.time_s, place * data.time_s[-1])])
         if "wrong" in starts:
             for way, room in ((-1, soc), (1, 1 - soc)):

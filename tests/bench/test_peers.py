@@ -53,7 +53,8 @@ def rows_of(tables: Tables) -> Iterator[tuple[float, Array, Array, Array]]:
 
 
 class Textbook:
-    """One cell; the tables are looked up at the soc before the step, as the fast one does, or as filterpy's is after it."""
+    """One cell. It looks its tables up at the soc before the step, as the fast one does, or, where `late`, again
+    after it with the slope of that piece, as filterpy's does."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
@@ -75,8 +76,9 @@ class Textbook:
         self.p = np.diag(keep) @ self.p @ np.diag(keep) + q
         at = self.x[0] if late else soc
         place = min(int(np.clip(at, 0, 1) * (len(t.soc) - 1)), len(t.soc) - 2)
-        ends = [self.look(t.ocv_v, t.soc[k], temp) for k in (place, place + 1)]
-        slope = (ends[1] - ends[0]) / (t.soc[1] - t.soc[0])
+        slopes = np.diff(t.ocv_v, axis=1) / (t.soc[1] - t.soc[0])
+        steps = np.concatenate([slopes, slopes[:, -1:]], axis=1)
+        slope = self.look(slopes[:, [place] * len(t.soc)] if late else steps, at, temp)
         ocv = self.look(t.ocv_v, at, temp) + slope * (self.x[0] - at)
         h = np.array([slope, -1.0, -1.0])
         expected = ocv - self.x[1] - self.x[2] - self.look(t.r_ohm[0], at, temp) * current
@@ -121,7 +123,8 @@ def test_pybatteryse_finds_a_cell_that_it_was_identified_on() -> None:
     soc = 0.9 - np.cumsum(np.append(0.0, current[:-1])) / 3600 / tables.capacity_ah
     temp = np.linspace(5, 15, len(current))
     ocv = [Textbook(tables).look(tables.ocv_v, s, t) for s, t in zip(soc, temp, strict=True)]
-    drive = Drive(0.9, current, ocv - 0.03 * current, temp)
+    followed = np.convolve(current, np.exp(-np.arange(200) / 30) / 30)[: len(current)]
+    drive = Drive(0.9, current, ocv - 0.02 * current - 0.03 * followed, temp)
     model = identify_battery_se(tables, [drive])
     found, sd = run_battery_se(battery_se(model, 0.6, 0.3), drive)
     assert abs(found[-1] - soc[-1]) < 0.05 < abs(0.6 - 0.9)

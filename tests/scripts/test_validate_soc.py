@@ -96,6 +96,9 @@ def test_starts_are_30_to_50_percent_wrong_both_ways_where_there_is_room() -> No
             by_place.setdefault(place, []).append(given - true)
     assert {p: len(v) for p, v in by_place.items()} == {0.25: 1, 0.5: 2, 0.75: 2}
     assert sum(start == "unknown" and given is None for start, _, given in found) == 3
+    assert {place for _, place, _ in begins(drive(2001), ("wrong",))} == {0.25, 0.5}, (
+        "too little would be left"
+    )
 
 
 def test_the_capacity_is_that_of_the_reference() -> None:
@@ -152,7 +155,7 @@ def test_tables_stand_where_the_markers_are(tmp_path: Path) -> None:
 
 
 def test_every_table_is_made_of_estimates_of_a_file(tmp_path: Path) -> None:
-    data = drive(1500)
+    data = drive(3000)
     path = tmp_path / "x_+25.csv.gz"
     with gzip.open(path, "wt") as file:
         file.write("time_s,current_A,voltage_V,temperature_C,soc\n")

@@ -70,12 +70,22 @@ class Fleet:
     """Cells that are the model but for capacity, resistance and the OCV's place along soc, in plain steps."""
 
     def __init__(
-        self, model: CellModel, string: Array, capacity_ah: Array, ratio: float | Array = 1.0, axis: Array | None = None
+        self,
+        model: CellModel,
+        string: Array,
+        capacity_ah: Array,
+        ratio: float | Array = 1.0,
+        axis: Array | None = None,
     ) -> None:
         n = len(string)
         self.m, self.string, self.q, self.ratio = model, string, capacity_ah, ratio
         self.low, self.high = np.zeros((2, n)) if axis is None else axis
-        self.soc, self.y, self.h, self.temp = np.full(n, 0.97), np.zeros((n, len(model.tau_s))), np.zeros(n), 25.0
+        self.soc, self.y, self.h, self.temp = (
+            np.full(n, 0.97),
+            np.zeros((n, len(model.tau_s))),
+            np.zeros(n),
+            25.0,
+        )
 
     def step(self, current: Array) -> Array:
         """[n] voltages after DT_S with these currents [S]."""
@@ -105,7 +115,12 @@ def day(depth: float = 0.75) -> list[tuple[float, bool]]:
 
 
 def lived(
-    health: Health, fleet: Fleet, profile: list[tuple[float, bool]], gain: Array, zero: Array, noise: float = 0.0
+    health: Health,
+    fleet: Fleet,
+    profile: list[tuple[float, bool]],
+    gain: Array,
+    zero: Array,
+    noise: float = 0.0,
 ) -> None:
     rng = np.random.default_rng(SEED)
     for c, is_open in profile:
@@ -115,7 +130,9 @@ def lived(
         health.step(DT_S, seen, voltage, temp, open=np.full(len(gain), is_open))
 
 
-def fleet_of(model: CellModel, strings: int, each: int, rng: np.random.Generator) -> tuple[Fleet, Array, Array]:
+def fleet_of(
+    model: CellModel, strings: int, each: int, rng: np.random.Generator
+) -> tuple[Fleet, Array, Array]:
     """(fleet, gains, zeros): aged cells; errors as large as the model says that they are."""
     u, n = model.uncertainty, strings * each
     string = np.repeat(np.arange(strings), each)
@@ -140,7 +157,9 @@ def test_bars_hold_the_truth_of_a_fleet(flat: bool) -> None:
     assert inside > 0.9
     assert size > 0.4, "bars are no use when they are far too long"
     assert np.sqrt(np.mean(over_gain**2)) < 0.01
-    assert (health.capacity_sd_ah > 0.99 * model.uncertainty.current_gain_sd * fleet.q).all(), "gain never averages away"
+    assert (health.capacity_sd_ah > 0.99 * model.uncertainty.current_gain_sd * fleet.q).all(), (
+        "gain never averages away"
+    )
 
 
 def test_shrunk_swings_tell_nothing() -> None:

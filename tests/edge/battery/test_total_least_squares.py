@@ -14,7 +14,9 @@ def exact(x: Array, y: Array, var_x: Array, var_y: Array) -> tuple[float, float]
     """The minimum of weighted total least squares and its sd, on a grid that is refined."""
 
     def chi2(q: Array) -> Array:
-        return np.asarray(((y - np.multiply.outer(q, x)) ** 2 / (np.multiply.outer(q**2, var_x) + var_y)).sum(axis=1))
+        return np.asarray(
+            ((y - np.multiply.outer(q, x)) ** 2 / (np.multiply.outer(q**2, var_x) + var_y)).sum(axis=1)
+        )
 
     low, high = 0.3, 2.0
     for _ in range(8):
@@ -40,12 +42,17 @@ def awtls(x: Array, y: Array, var_x: Array, var_y: Array) -> tuple[float, float]
     return q, float(np.sqrt(2 * h * h / (cost(q - h) - 2 * cost(q) + cost(q + h))))
 
 
-def pairs(rng: np.random.Generator, truth: float, count: int, share: float) -> tuple[Array, Array, Array, Array]:
+def pairs(
+    rng: np.random.Generator, truth: float, count: int, share: float
+) -> tuple[Array, Array, Array, Array]:
     """Swings; `share`: the charge's variance over the soc's, at most."""
     x = rng.uniform(0.4, 1.0, count)
     var_x = rng.uniform(0.5, 2.0, count) * 2e-4
     var_y = var_x * rng.uniform(0.01, share, count)
-    seen_x, seen_y = x + rng.normal(size=count) * np.sqrt(var_x), truth * x + rng.normal(size=count) * np.sqrt(var_y)
+    seen_x, seen_y = (
+        x + rng.normal(size=count) * np.sqrt(var_x),
+        truth * x + rng.normal(size=count) * np.sqrt(var_y),
+    )
     return seen_x, seen_y, var_x, var_y
 
 
