@@ -192,12 +192,13 @@ def battery_se(
     from bench import peers
 
     first = int(np.searchsorted(data.time_s, start_s))
-    ekf = peers.battery_se(model, 0.5 if given is None else given, peer_sd(start_s), capacity_ah)
+    sd = 1.0 if start_s else peer_sd(start_s)  # mid-drive as in its example
+    ekf = peers.battery_se(model, 0.5 if given is None else given, sd, capacity_ah)
     drive = peers.Drive(0.0, data.current_a[first:], data.voltage_v[first:], data.temp_degc[first:])
-    soc, sd = peers.run_battery_se(ekf, drive)
+    soc, soc_sd = peers.run_battery_se(ekf, drive)
     lost = len(drive.current_a) - len(soc)  # it stops where it diverges
-    soc, sd = (np.append(a, np.full(lost, a[-1])) for a in (soc, sd))
-    return data.time_s[first:], soc, sd
+    soc, soc_sd = (np.append(a, np.full(lost, a[-1])) for a in (soc, soc_sd))
+    return data.time_s[first:], soc, soc_sd
 
 
 def peer_sd(start_s: float) -> float:
