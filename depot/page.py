@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 from nicegui import ui
 
-from depot.store import Live, Store
+from depot.store import Event, Live, Store
 from edge.signals.validity import GOOD
 
 PACK = "Vehicle.Powertrain.TractionBattery"
 SOC = f"{PACK}.StateOfCharge.Current"
 SOC_SD = f"{PACK}.StateOfCharge.StandardDeviation"
 BMS_SOC = f"{PACK}.StateOfCharge.Displayed"
+BMS_DIFFERENCE, BMS_DIFFERENCE_SD = f"{BMS_SOC}Difference", f"{BMS_SOC}DifferenceStandardDeviation"
+BMS_DRIFT, BMS_IS_OFF = f"{BMS_SOC}Drift", f"{PACK}.StateOfCharge.IsDisplayedOff"
+IMBALANCE = f"{PACK}.StateOfCharge.Imbalance"
 VOLTAGE = f"{PACK}.CurrentVoltage"
 CURRENT = f"{PACK}.CurrentCurrent"
 WINDOWS_MIN = {"10 min": 10, "1 h": 60, "8 h": 480, "24 h": 1440}
@@ -27,6 +30,13 @@ MAX_POINTS = 600
 FRESH_S, LATE_S = 15, 120
 BAND_95 = 1.96
 CELLS_A_ROW = 22
+SEVERITIES = {
+    "critical": ("#dc2626", "error"),
+    "warning": ("#d97706", "warning"),
+    "info": ("#2563eb", "info"),
+}
+OVER = ("#64748b", "check_circle")
+EVENTS_SHOWN = 20
 STYLE = """
 <style>
   body { font-family: Inter, system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -37,6 +47,7 @@ STYLE = """
   .ayaz-number { font-size: 1.15rem; font-weight: 600; font-variant-numeric: tabular-nums; }
   .ayaz-label { font-size: .75rem; opacity: .65; text-transform: uppercase; letter-spacing: .05em; }
   .ayaz-bar { position: relative; height: 14px; border-radius: 7px; background: rgba(128,128,128,.22); width: 100%; overflow: hidden; }
+  .ayaz-bms { position: absolute; top: 0; bottom: 0; width: 3px; margin-left: -1.5px; background: #ea580c; }
   .ayaz-fill, .ayaz-band { position: absolute; top: 0; bottom: 0; }
   .ayaz-band { background: repeating-linear-gradient(45deg, rgba(255,255,255,.55) 0 4px, rgba(0,0,0,.25) 4px 8px); }
 </style>
@@ -76,15 +87,45 @@ def freshness(bus: Live, now_ms: float) -> tuple[str, str]:
     return f"{'online' if bus.online else 'offline'}, {age_text(age)}", shade
 
 
-def bar(soc: float | None, sd: float | None) -> str:
-    """The state of charge as a bar, its 95 % band hatched over it."""
+def bar(soc: float | None, sd: float | None, bms: float | None = None) -> str:
+    """The state of charge as a bar, its 95 % band hatched over it, and a mark where the BMS sees it."""
     if soc is None:
         return '<div class="ayaz-bar"></div>'
     half = BAND_95 * (sd or 0)
     low, high = max(soc - half, 0), min(soc + half, 100)
     return (
         f'<div class="ayaz-bar"><div class="ayaz-fill" style="left:0;width:{soc:.1f}%;background:{colour(soc)}"></div>'
-        f'<div class="ayaz-band" style="left:{low:.1f}%;width:{high - low:.1f}%"></div></div>'
+        f'<div class="ayaz-band" style="left:{low:.1f}%;width:{high - low:.1f}%"></div>'
+        + ("" if bms is None else f'<div class="ayaz-bms" style="left:{min(max(bms, 0), 100):.1f}%"></div>')
+        + "</div>"
+    )
+
+
+def bms_of_cells(state: dict[str, Any]) -> float | None:
+    """What the BMS says of the cells' range, in %: what it shows is a window of that."""
+    soc, off = number(state, SOC), number(state, BMS_DIFFERENCE)
+    return None if soc is None or off is None else soc + off
+
+
+def off_text(state: dict[str, Any]) -> str:
+    """How far the BMS is off, with the 95 % band of that."""
+    off, sd = number(state, BMS_DIFFERENCE), number(state, BMS_DIFFERENCE_SD)
+    return "–" if off is None or sd is None else f"{off:+.1f} ± {BAND_95 * sd:.1f} %"
+
+
+def opinion(state: dict[str, Any]) -> str:
+    """The second opinion of the BMS, as a sentence."""
+    shown, said, off = number(state, BMS_SOC), bms_of_cells(state), number(state, BMS_DIFFERENCE)
+    if shown is None or said is None or off is None:
+        return ""
+    worth = (
+        "which is significant" if state.get(BMS_IS_OFF) is True else "which is within what can be explained"
+    )
+    drift = number(state, BMS_DRIFT)
+    grows = "" if drift is None else f"; it changes by {drift:+.1f} % an hour"
+    return (
+        f"The BMS shows {shown:.1f} %, which stands for {said:.1f} % of the cells' range: it is off by "
+        f"{off_text(state)}, {worth}{grows}."
     )
 
 
@@ -100,6 +141,8 @@ FACTS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("Outside", lambda s: text(number(s, "Vehicle.Exterior.AirTemperature"), 0, "°C")),
     ("Speed", lambda s: text(number(s, "Vehicle.Speed"), 0, "km/h")),
     ("BMS shows", lambda s: text(number(s, BMS_SOC), 0, "%")),
+    ("BMS is off by", off_text),
+    ("Cells differ by", lambda s: text(number(s, IMBALANCE), 1, "%")),
     ("Lowest cell", lambda s: text(number(s, f"{PACK}.CellVoltage.Min"), 3, "V")),
 )
 
@@ -134,6 +177,7 @@ class _Card:
             with ui.row().classes("items-baseline gap-2"):
                 self.soc = ui.label().classes("ayaz-soc")
                 self.band = ui.label().classes("text-lg opacity-70")
+            self.events = ui.row().classes("gap-2")
             self.bar = ui.html("", sanitize=False).classes("w-full")
             with ui.grid(columns=3).classes("w-full gap-x-4 gap-y-1 q-mt-sm"):
                 self.facts = []
@@ -141,9 +185,10 @@ class _Card:
                     with ui.column().classes("gap-0"):
                         ui.label(name).classes("ayaz-label")
                         self.facts.append(ui.label().classes("ayaz-number"))
-        self.show(bus)
+        self._events: dict[str, int] = {}
+        self.show(bus, {})
 
-    def show(self, bus: Live) -> None:
+    def show(self, bus: Live, open_events: dict[str, int]) -> None:
         soc, sd = number(bus.state, SOC), number(bus.state, SOC_SD)
         words, shade = freshness(bus, time.time() * 1000)
         self.heard.set_text(f"● {words}")
@@ -151,9 +196,18 @@ class _Card:
         self.soc.set_text(text(soc, 1, "%"))
         self.soc.style(f"color:{colour(soc)}")
         self.band.set_text("" if sd is None else f"± {BAND_95 * sd:.1f}")
-        self.bar.set_content(bar(soc, sd))
+        self.bar.set_content(bar(soc, sd, bms_of_cells(bus.state)))
+        off = bus.state.get(BMS_IS_OFF) is True
         for label, (_, show) in zip(self.facts, FACTS, strict=True):
             label.set_text(show(bus.state))
+            label.style(f"color:{SEVERITIES['warning'][0] if off and show is off_text else 'inherit'}")
+        if open_events != self._events:
+            self._events = open_events
+            self.events.clear()
+            with self.events:
+                for severity, (shade, icon) in SEVERITIES.items():
+                    if n := open_events.get(severity):
+                        ui.chip(f"{n} {severity}", icon=icon, color=shade, text_color="white").props("dense")
 
 
 def fleet_page(store: Store) -> None:
@@ -167,13 +221,13 @@ def fleet_page(store: Store) -> None:
         fleet = store.fleet()
         online = sum(bus.online for bus in fleet)
         summary.set_text(f"{len(fleet)} buses, {online} online" if fleet else "Waiting for the first bus …")
+        open_events = store.open_events()
         for bus in fleet:
             key = (bus.operator, bus.bus)
-            if key in cards:
-                cards[key].show(bus)
-            else:
+            if key not in cards:
                 with area:
                     cards[key] = _Card(bus)
+            cards[key].show(bus, open_events.get(key, {}))
 
     refresh()
     ui.timer(1.0, refresh)
@@ -210,7 +264,13 @@ def chart(title: str, unit: str, series: list[dict[str, Any]], legend: bool = Tr
     return {
         "animation": False,
         "title": {"text": title, "left": 8, "top": 4, "textStyle": {"fontSize": 14, "color": "#94a3b8"}},
-        "legend": {"show": legend, "bottom": 4, "textStyle": {"color": "#94a3b8"}},
+        "legend": {
+            "show": legend,
+            "bottom": 4,
+            "itemWidth": 16,
+            "itemGap": 8,
+            "textStyle": {"color": "#94a3b8"},
+        },
         "tooltip": {"trigger": "axis"},
         "grid": {"left": 56, "right": 20, "top": 52, "bottom": 58 if legend else 32},
         "xAxis": {"type": "time", "axisLabel": {"color": "#94a3b8", "hideOverlap": True}},
@@ -286,6 +346,7 @@ class _BusPlots:
     def _soc(self) -> dict[str, Any]:
         t, soc = self._series(SOC)
         t_sd, sd = self._series(SOC_SD)
+        t_off, off = self._samples(BMS_DIFFERENCE)
         half = BAND_95 * held(t, t_sd, sd) if len(t_sd) else np.zeros(len(t))
         hidden = {"opacity": 0}
         low, high = np.clip(soc - half, 0, 100), np.clip(soc + half, 0, 100)
@@ -294,9 +355,10 @@ class _BusPlots:
             line("low", thinned(t, low), "#2563eb", **band),
             line("95 % band", thinned(t, high - low), "#2563eb", areaStyle={"color": "rgba(37,99,235,.22)"}, **band),
             line("Ayaz", thinned(t, soc), "#2563eb"),
-            line("BMS", thinned(*self._series(BMS_SOC)), "#ea580c", lineStyle={"type": "dashed"}, step="end"),
+            line("BMS shows", thinned(*self._series(BMS_SOC)), "#94a3b8", lineStyle={"type": "dotted"}, step="end"),
+            line("BMS, cells", thinned(t_off, held(t_off, t, soc) + off if len(t) else off), "#ea580c", lineStyle={"type": "dashed"}),
         ])  # fmt: skip
-        options["legend"]["data"] = ["Ayaz", "95 % band", "BMS"]
+        options["legend"]["data"] = ["Ayaz", "95 % band", "BMS, cells", "BMS shows"]
         return options
 
     def _power(self) -> dict[str, Any]:
@@ -343,6 +405,48 @@ class _BusPlots:
         return options
 
 
+class _Events:
+    """The events of one bus: those that are open, then the newest of those that are over."""
+
+    def __init__(self, store: Store, operator: str, bus: str) -> None:
+        self._store, self._operator, self._bus = store, operator, bus
+        self._shown: list[Event] | None = None
+        with ui.card().classes("w-full q-pa-md").style("border-radius:14px").props('data-events="1"'):
+            ui.label("Events").classes("text-base font-semibold")
+            self._list = ui.column().classes("w-full gap-1")
+
+    def refresh(self, minutes: int) -> None:
+        now_ms = int(time.time() * 1000)
+        events = self._store.events(self._operator, self._bus, now_ms - minutes * 60_000, now_ms + 60_000)
+        rank = {severity: n for n, severity in enumerate(SEVERITIES)}
+        events = sorted(events, key=lambda e: rank.get(e.severity, 0) if e.is_open else len(rank))[
+            :EVENTS_SHOWN
+        ]
+        if events == self._shown:
+            return
+        self._shown = events
+        self._list.clear()
+        with self._list:
+            if not events:
+                ui.label("None.").classes("opacity-70")
+            for event in events:
+                self._line(event)
+
+    @staticmethod
+    def _line(event: Event) -> None:
+        shade, icon = SEVERITIES.get(event.severity, OVER) if event.is_open else OVER
+        about = event.thing.removeprefix(f"{PACK}.")
+        since = time.strftime("%H:%M:%S", time.localtime(event.since_ms / 1000))
+        evidence = (event.closed or event.opened)["evidence"]
+        numbers = ", ".join(f"{name} {value}" for name, value in evidence.items() if value is not None)
+        with ui.row().classes("items-center gap-3 w-full no-wrap").tooltip(numbers):
+            ui.icon(icon).style(f"color:{shade}").classes("text-xl")
+            with ui.column().classes("gap-0"):
+                ui.label(event.text).classes("" if event.is_open else "opacity-70")
+                ended = "" if event.is_open else ", over"
+                ui.label(f"{event.severity}, {about}, since {since}{ended}").classes("text-xs opacity-70")
+
+
 def bus_page(store: Store, operator: str, bus: str) -> None:
     """One bus: its card, its plots."""
     header(f"{operator} / {bus}")
@@ -352,7 +456,8 @@ def bus_page(store: Store, operator: str, bus: str) -> None:
         return
     with ui.row().classes("w-full items-stretch gap-4 ayaz-alone"):
         card = _Card(known[operator, bus])
-    plots: _BusPlots
+    events = _Events(store, operator, bus)
+    second = ui.label().classes("text-base opacity-80").props('data-opinion="1"')
     with ui.row().classes("items-center gap-2"):
         ui.label("Show the last").classes("opacity-70")
         window = ui.toggle(list(WINDOWS_MIN), value="10 min").props("dense no-caps")
@@ -363,10 +468,13 @@ def bus_page(store: Store, operator: str, bus: str) -> None:
         plots.refresh()
 
     def refresh_card() -> None:
-        now = {(b.operator, b.bus): b for b in store.fleet()}
-        card.show(now[operator, bus])
+        now = {(b.operator, b.bus): b for b in store.fleet()}[operator, bus]
+        card.show(now, store.open_events().get((operator, bus), {}))
+        second.set_text(opinion(now.state))
+        events.refresh(plots.minutes)
 
     window.on_value_change(choose)
+    refresh_card()
     plots.refresh()
     ui.timer(1.0, refresh_card)
     ui.timer(5.0, plots.refresh)

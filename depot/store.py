@@ -3,7 +3,8 @@
 SQLite, one file. Uniqueness lives in `batch`: primary key (operator, bus, boot, seq). A batch's samples
 enter in its transaction, one row per column: packed int64 times (wall ms) and float64 values, so that one
 signal over a day is a few thousand small blocks. What a signal is worth lies beside it, as PATH#validity. The same
-key with other content goes to `quarantine`.
+key with other content goes to `quarantine`. An event has one row, made by whichever of its two items comes first and
+completed by the other; it is open where it has not closed and its boot is still the bus's own.
 A batch whose schema is not known yet is parked: neither stored nor acknowledged.
 """
 
@@ -28,7 +29,7 @@ import numpy.typing as npt
 
 from edge.errors import BatchError, StoreError
 from edge.signals.validity import GOOD
-from edge.telemetry.batch import Acknowledged, Column, decode_batch, decode_schema, physical
+from edge.telemetry.batch import Acknowledged, Column, decode_batch, decode_event, decode_schema, physical
 from edge.telemetry.sqlite import transaction
 
 TABLES = """
@@ -42,6 +43,10 @@ CREATE TABLE IF NOT EXISTS block (
     operator TEXT, bus TEXT, path INTEGER, t0_ms INTEGER, boot TEXT, seq INTEGER, t1_ms INTEGER NOT NULL,
     times BLOB NOT NULL, numbers BLOB NOT NULL,
     PRIMARY KEY (operator, bus, path, t0_ms, boot, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (
+    operator TEXT, bus TEXT, boot TEXT, event INTEGER, severity TEXT NOT NULL, what TEXT NOT NULL, thing TEXT NOT NULL,
+    since_ms INTEGER NOT NULL, opened_ms INTEGER, opened TEXT, closed_ms INTEGER, closed TEXT,
+    PRIMARY KEY (operator, bus, boot, event)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS quarantine (
     id INTEGER PRIMARY KEY, operator TEXT, bus TEXT, received_ms INTEGER, why TEXT, payload BLOB);
 CREATE TABLE IF NOT EXISTS live (
@@ -60,6 +65,25 @@ class Live:
     state: dict[str, Any]
     state_ms: int
     online: bool
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a bus; times are wall ms. `opened` and `closed` are the payloads of its items (docs/events.md), {}
+    where one has not come; `is_open` where it has not closed and its boot has not ended."""
+
+    severity: str
+    what: str
+    thing: str
+    since_ms: int
+    is_open: bool
+    opened: dict[str, Any]
+    closed: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The newest sentence about it."""
+        return str((self.closed or self.opened)["text"])
 
 
 class Store:
@@ -101,6 +125,8 @@ class Store:
         try:
             if leaf.startswith("schema/"):
                 return self._insert_schema(operator, bus, leaf, payload)
+            if leaf.startswith("event/"):
+                return self._insert_event(operator, bus, leaf, payload)
             return self._insert_batch(operator, bus, payload)
         except BatchError as error:
             self._quarantine(operator, bus, str(error), payload)
@@ -135,6 +161,24 @@ class Store:
                 if outcome == "stored":
                     self._insert_samples(operator, batch, columns)
                 return outcome
+
+    def _insert_event(self, operator: str, bus: str, leaf: str, payload: bytes) -> Outcome:
+        event = decode_event(payload)
+        if event.bus != bus or leaf != f"event/{event.severity}":
+            raise BatchError("the event is of another bus, or on another topic")
+        plain = msgspec.json.encode(event).decode()
+        side = event.change  # the name of its columns, too
+        with self._lock, transaction(self._db):
+            row = (operator, bus, event.boot, event.seq, "event", event.wall_ms, event.clock, None)
+            outcome = self._insert_item(row, payload)
+            if outcome == "stored":
+                since_ms = event.wall_ms - (event.t_ms - event.since_ms)
+                self._db.execute(
+                    f"INSERT INTO event (operator, bus, boot, event, severity, what, thing, since_ms, {side}_ms, {side}) "
+                    f"VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET {side}_ms=excluded.{side}_ms, {side}=excluded.{side}",
+                    (operator, bus, event.boot, event.event, event.severity, event.what, event.thing, since_ms, event.wall_ms, plain),
+                )  # fmt: skip
+            return outcome
 
     def _insert_item(self, row: tuple[Any, ...], payload: bytes) -> Outcome:
         digest = hashlib.sha256(payload).digest()
@@ -298,6 +342,35 @@ class Store:
             for path, numbers, _ in rows
         }
 
+    def events(self, operator: str, bus: str, begin_ms: int, end_ms: int) -> list[Event]:
+        """The events of a bus that are open, whenever they began, and those that opened or closed in a time (wall ms);
+        open ones first, then the newest."""
+        live = self._ask("SELECT state, status FROM live WHERE operator=? AND bus=?", operator, bus)
+        boot = _boot(*live[0]) if live else None
+        rows = self._ask(
+            "SELECT severity, what, thing, since_ms, boot = ? AND closed IS NULL AS is_open, opened, closed FROM event "
+            "WHERE operator=? AND bus=? AND (is_open OR opened_ms BETWEEN ? AND ? OR closed_ms BETWEEN ? AND ?) "
+            "ORDER BY is_open DESC, max(coalesce(opened_ms, 0), coalesce(closed_ms, 0)) DESC, event DESC LIMIT 1000",
+            boot or "", operator, bus, begin_ms, end_ms, begin_ms, end_ms,
+        )  # fmt: skip
+        return [
+            Event(severity, what, thing, since_ms, bool(is_open), json.loads(opened or "{}"), json.loads(closed or "{}"))
+            for severity, what, thing, since_ms, is_open, opened, closed in rows
+        ]  # fmt: skip
+
+    def open_events(self) -> dict[tuple[str, str], dict[str, int]]:
+        """How many events are open, by bus and severity."""
+        live = self._ask("SELECT operator, bus, state, status FROM live")
+        counts: dict[tuple[str, str], dict[str, int]] = {}
+        for operator, bus, state, status in live:
+            rows = self._ask(
+                "SELECT severity, count(*) FROM event WHERE operator=? AND bus=? AND boot=? AND closed IS NULL GROUP BY severity",
+                operator, bus, _boot(state, status) or "",
+            )  # fmt: skip
+            if rows:
+                counts[operator, bus] = dict(rows)
+        return counts
+
     def verify(self) -> list[dict[str, Any]]:
         """Per bus and boot: what is stored, the gaps in it, and what the bus's own ledger says was lost."""
         rows = self._ask("SELECT operator, bus, boot FROM batch GROUP BY operator, bus, boot")
@@ -335,6 +408,12 @@ class Store:
                 return self._db.execute(question, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: cannot be read: {error}") from None
+
+
+def _boot(state: str, status: str) -> str | None:
+    """The boot that a bus is in: what its status says, which is told at once on connecting, else its state."""
+    boot = json.loads(status).get("boot") or json.loads(state).get("boot")
+    return boot if isinstance(boot, str) else None
 
 
 def _lost(ledger: dict[str, Any]) -> dict[str, Any]:

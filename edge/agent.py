@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +28,10 @@ from edge.can.sources import Source, open_source
 from edge.config import CanConfig, Config, load
 from edge.core import TICK_US, Core, Setup
 from edge.errors import AyazError, ConfigError, SourceError, SpoolError
+from edge.events.limits import Limits
+from edge.pack_inputs import find_layout
 from edge.recording import Recorder
-from edge.signals.catalogue import load_catalogue
+from edge.signals.catalogue import Catalogue, load_catalogue
 from edge.telemetry.batch import Item
 from edge.telemetry.spool import Spool
 from edge.telemetry.uplink import Uplink
@@ -58,7 +61,9 @@ def make_setup(config: Config) -> Setup:
         lambda: load_catalogue([(c.name, _beside(config, c.dbc)) for c in config.can]), problems
     )
     cell = _or_problem(lambda: load_cell(_beside(config, config.battery.cell)), problems)
-    if catalogue is None or cell is None:
+    if catalogue is not None:
+        problems += _misfits(config, catalogue)
+    if catalogue is None or cell is None or problems:
         raise ConfigError(problems)
     return Setup(
         operator=config.operator,
@@ -68,8 +73,19 @@ def make_setup(config: Config) -> Setup:
         parallel=config.battery.parallel,
         capacity_ah=config.battery.capacity_ah,
         initial_soc=config.battery.initial_soc,
+        series=config.battery.series,
         batch_interval_s=config.batch.interval_s,
+        limits=Limits(**asdict(config.events)),
     )
+
+
+def _misfits(config: Config, catalogue: Catalogue) -> list[str]:
+    """Where the maps and the configuration's battery do not fit each other."""
+    try:
+        find_layout(catalogue.signals, config.battery.series)
+    except ConfigError as error:
+        return [f"{config.path}: {problem}" for problem in error.problems]
+    return []
 
 
 def _or_problem(make: Callable[[], T], problems: list[str]) -> T | None:
@@ -193,6 +209,8 @@ class Agent:
             return
         try:
             self.spool.append(self.unspooled)
+            if any(item.kind == "event" for item in self.unspooled):
+                self.uplink.hurry()
             self.unspooled = []
             self._disk_refused = False
         except SpoolError as error:
@@ -206,7 +224,7 @@ class Agent:
     def _state(self) -> dict[str, Any]:
         wall_ms = time.time_ns() // 1_000_000
         about = {"v": 1, "t_ms": wall_ms, "boot": self.core.boot, "clock": clock.wall_quality()}
-        return about | self.core.snapshot()
+        return about | {"events": self.core.open_events()} | self.core.snapshot()
 
     def _remember(self) -> None:
         try:

@@ -9,6 +9,8 @@ import click
 from edge.agent import make_setup
 from edge.can.decoder import Decoder
 from edge.config import load
+from edge.core import Setup
+from edge.pack_inputs import Layout, find_layout
 
 
 @click.command()
@@ -21,10 +23,22 @@ def check(path: Path) -> None:
     """
     setup = make_setup(load(path))
     slots = Decoder.from_catalogue(setup.catalogue).slots
-    cells = sum(s.role == "cell_voltage" for s in setup.catalogue.signals)
+    layout = find_layout(setup.catalogue.signals, setup.series)
     for channel in setup.catalogue.channels:
         mapped = sum(s.channel == channel.number for s in setup.catalogue.signals)
         messages = len(channel.database.messages)
         print(f"{channel.name}: {messages} messages, {mapped} signals mapped")
-    print(f"battery: {cells} cells of {setup.cell.name}, {setup.parallel} in parallel")
+    print(f"battery: {_battery(setup, layout)}")
     print(f"{path}: good ({len(slots)} signals decoded)")
+
+
+def _battery(setup: Setup, layout: Layout) -> str:
+    """What the estimator has to go by."""
+    cells = f"{setup.cell.name}, {setup.parallel * layout.parallel} in parallel"
+    strings = f"{len(layout.strings)} string{'s' * (len(layout.strings) > 1)}"
+    return {
+        "cells": f"{len(layout.rows)} cells of {cells}, {strings}",
+        "extremes": f"lowest and highest cell of {cells}, {strings}: a wider band",
+        "mean": f"mean of {layout.series} cells of {cells}, {strings}: a wider band",
+        "": "no estimate: no role gives it a voltage and a current",
+    }[layout.kind]

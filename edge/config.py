@@ -19,6 +19,10 @@ about a key. `load` reports every mistake at once, each as `FILE:LINE: what is w
     [battery]
     cell = "lfp_bus"                 # one that we ship, or a path
     parallel = 1                     # cells in parallel behind each cell voltage
+    # series = 176                   # cells in series in a string: checked, and needed where the bus shows the pack only
+
+    # [events]                       # thresholds of the detectors, where those of docs/events.md don't fit
+    # cell_soc = 0.03
 
     [mqtt]
     broker = "mqtts://depot.example:8883"
@@ -37,6 +41,7 @@ from typing import Any
 
 from edge.can.socketcan import parse_filters
 from edge.errors import BrokerError, ConfigError, SourceError
+from edge.events.limits import Limits
 from edge.telemetry.broker_url import parse_broker
 
 Rule = Callable[[Any], str | None]  # None when the value is good, else what it must be
@@ -116,6 +121,7 @@ class BatteryConfig:
     parallel: int = key(_positive, 1)
     capacity_ah: float | None = key(_positive, None)
     initial_soc: float | None = key(_fraction, None)
+    series: int | None = key(_positive, None)
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,20 @@ class BatchConfig:
 
     interval_s: float = key(_positive, 10.0)
     state_interval_s: float = key(_positive, 5.0)
+
+
+@dataclass(frozen=True)
+class EventsConfig:
+    """When something is worth an event: `edge.events.limits.Limits`, which says what each is and where it is from."""
+
+    cell_soc: float = key(_fraction, Limits.cell_soc)
+    cell_resistance: float = key(_positive, Limits.cell_resistance)
+    insulation_warning_ohm_per_v: float = key(_positive, Limits.insulation_warning_ohm_per_v)
+    insulation_critical_ohm_per_v: float = key(_positive, Limits.insulation_critical_ohm_per_v)
+    insulation_horizon_h: float = key(_positive, Limits.insulation_horizon_h)
+    heating_degc_per_min: float = key(_positive, Limits.heating_degc_per_min)
+    runaway_degc_per_s: float = key(_positive, Limits.runaway_degc_per_s)
+    bms_soc: float = key(_fraction, Limits.bms_soc)
 
 
 @dataclass(frozen=True)
@@ -157,6 +177,7 @@ class Config:
     mqtt: MqttConfig = key()
     state_dir: Path = key(None, Path("/var/lib/ayaz"))
     batch: BatchConfig = key(None, BatchConfig())
+    events: EventsConfig = key(None, EventsConfig())
     spool: SpoolConfig = key(None, SpoolConfig())
     path: Path = key(None, Path("ayaz.toml"))  # where it was read from; not a key of the file
 
@@ -183,6 +204,10 @@ def load(path: Path) -> Config:
     config: Config | None = reader.section(Config, table, ())
     if config and len({c.name for c in config.can}) < len(config.can):
         reader.wrong(("can",), "two channels have the same name")
+    if config and config.events.insulation_critical_ohm_per_v > config.events.insulation_warning_ohm_per_v:
+        reader.wrong(
+            ("events", "insulation_critical_ohm_per_v"), "must not be more than insulation_warning_ohm_per_v"
+        )
     if config and (config.mqtt.cert is None) != (config.mqtt.key is None):
         reader.wrong(("mqtt",), "cert and key belong together: give both or neither")
     if reader.problems or config is None:

@@ -24,6 +24,7 @@ import time
 import webbrowser
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -33,14 +34,38 @@ from typing import Any
 import click
 import numpy as np
 
-from edge.core import BMS_SOC, PACK_SOC
 from edge.errors import AyazError, StoreError
+from edge.pack import BMS_SOC, PACK_SOC
 
 OPERATOR = "demo"
-SCENARIOS = ("winter_day", "spring_day", "night_charge")
 CHANNELS = ("bms", "inverter", "vehicle")
 START_S = 30.0
+PARALLEL = 80  # measured cells in parallel: they make a bus's battery
 DRAIN_S = 20.0
+
+
+@dataclass(frozen=True)
+class _Day:
+    """What a bus of the demo lives, a scenario or a measured cell of `sim_bus/playbacks`, and its `[battery]`."""
+
+    name: str
+    battery: str = 'cell = "lfp_bus"'
+    measured: bool = False
+
+    @property
+    def source(self) -> str | Path:
+        """As `run_simulation` takes it. Our packages are never zipped: they have compiled kernels."""
+        if not self.measured:
+            return self.name
+        return Path(str(resources.files("sim_bus.playbacks"))) / f"{self.name}.csv.gz"
+
+
+DAYS = (
+    _Day("winter_day"),
+    _Day("lg_hg2_mixed1_-10degC", f'cell = "lg_hg2"\nparallel = {PARALLEL}', measured=True),
+    _Day("spring_day"),
+    _Day("night_charge"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +86,7 @@ class _Place:
         return self.folder / bus
 
 
-def bus_config(place: _Place, bus: str) -> str:
+def bus_config(place: _Place, bus: str, battery: str) -> str:
     """The configuration of one bus, as its technician would write it."""
     channels = "\n".join(
         f'[[can]]\nname = "{c}"\nsource = "virtual:{bus}-{c}"\ndbc = "{c}"\nbitrate = {250000 if c == "vehicle" else 500000}\n'
@@ -73,7 +98,7 @@ state_dir = "state"
 
 {channels}
 [battery]
-cell = "lfp_bus"
+{battery}
 
 [batch]
 interval_s = 5
@@ -87,7 +112,7 @@ password_file = "password"
 """
 
 
-def _bus_process(place: _Place, bus: str, scenario: str, seed: int, stop: Event) -> None:
+def _bus_process(place: _Place, bus: str, day: _Day, seed: int, stop: Event) -> None:
     """One bus: its simulator in a thread, its agent in the main thread."""
     from edge.agent import Agent
     from edge.config import load
@@ -99,14 +124,15 @@ def _bus_process(place: _Place, bus: str, scenario: str, seed: int, stop: Event)
     folder.mkdir()
     (folder / "password").write_text(place.password, "utf-8")
     config_path = folder / "ayaz.toml"
-    config_path.write_text(bus_config(place, bus), "utf-8")
+    config_path.write_text(bus_config(place, bus, day.battery), "utf-8")
     agent = Agent(load(config_path))
     sim_stop, agent_stop = threading.Event(), threading.Event()
     started_ms = time.time_ns() // 1_000_000
     sim = threading.Thread(
         target=run_simulation,
         kwargs={
-            "source": scenario,
+            "source": day.source,
+            "parallel": PARALLEL,
             "to": f"virtual:{bus}",
             "seed": seed,
             "truth_path": folder / "truth.csv",
@@ -125,7 +151,7 @@ def _bus_process(place: _Place, bus: str, scenario: str, seed: int, stop: Event)
     threading.Thread(target=conduct, daemon=True).start()
     sim.start()
     agent.run(agent_stop)
-    result = agent.counts() | {"started_ms": started_ms}
+    result = agent.counts() | {"started_ms": started_ms, "day": day.name}
     (folder / "result.json").write_text(json.dumps(result), "utf-8")
 
 
@@ -179,7 +205,7 @@ class _Show:
         self.fleet: list[BaseProcess] = [
             context.Process(
                 target=_bus_process,
-                args=(place, bus, SCENARIOS[n % len(SCENARIOS)], seed + n, self.bus_stop),
+                args=(place, bus, DAYS[n % len(DAYS)], seed + n, self.bus_stop),
                 name=bus,
             )
             for n, bus in enumerate(buses)
@@ -299,6 +325,7 @@ def _bus_errors(place: _Place, store: Any, bus: str, result: dict[str, Any]) -> 
     low, high = _bms_window()
     return {
         "bus": f"{OPERATOR}/{bus}",
+        "day": result["day"],
         "soc_rmse_pct": rmse(PACK_SOC),
         "bms_soc_rmse_pct": rmse(BMS_SOC, high - low, low * 100),
         "frames": result["frames"],
@@ -356,4 +383,6 @@ def _show_result(result: dict[str, Any]) -> None:
             f"{name} {'-' if bus[k] is None else f'{bus[k]:.2f} %'}"
             for name, k in (("ours", "soc_rmse_pct"), ("the BMS's", "bms_soc_rmse_pct"))
         ]
-        print(f"{bus['bus']:<14} {bus['frames']:>8,} frames   SoC error (RMS): {', '.join(errors)}")
+        print(
+            f"{bus['bus']:<14} {bus['frames']:>8,} frames   {bus['day']:<22} SoC error (RMS): {', '.join(errors)}"
+        )

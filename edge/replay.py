@@ -18,8 +18,9 @@ from edge.can.frames import Frames
 from edge.can.logs import Log, Logs
 from edge.command import frame_progress, whole_file
 from edge.config import load
-from edge.core import BMS_SOC, PACK_SOC, PACK_SOC_SD, Core, Setup
+from edge.core import Core, Setup
 from edge.errors import LogError
+from edge.pack import BMS_SOC, PACK_SOC, PACK_SOC_SD
 from edge.recording import inputs_path, replay_plain, replay_recording
 from edge.telemetry.batch import Item
 

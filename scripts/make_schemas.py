@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from edge.telemetry.batch import Ack, Batch, SchemaPayload
+from edge.telemetry.batch import Ack, Batch, EventPayload, SchemaPayload
 
 FOLDER = Path(__file__).parent.parent / "docs/schemas"
-KINDS = {"batch": Batch, "schema": SchemaPayload, "ack": Ack}
+KINDS = {"batch": Batch, "schema": SchemaPayload, "event": EventPayload, "ack": Ack}
 
 
 def texts() -> dict[Path, str]:

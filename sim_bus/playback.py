@@ -1,4 +1,8 @@
-"""Measured data of one cell, played back as a pack by the same ECUs as the simulation's."""
+"""Measured data of one cell, played back as a pack by the same ECUs as the simulation's.
+
+The cells say what was measured, and so does the truth; the current sensors have a gain and a bias, as on the road, so
+the BMS, which counts with them from a wrong start, drifts.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,9 @@ from sim_bus.simulation import (
 NEEDED = ("time_s", "current_A", "voltage_V", "temperature_C")
 CELL_SPREAD_V = 0.002
 SENSOR_SPREAD_DEGC = 0.3
-BMS_SOC_ERROR = -0.04
+BMS_SOC_ERROR = -0.06
+SENSOR_GAIN = 1.01  # of the BMS's current sensors: what it counts with, and what the bus says
+SENSOR_BIAS_C = 1 / 60  # the same, in capacities per hour: 50 mA for each 3 Ah cell
 
 
 class Playback:
@@ -49,7 +55,9 @@ class Playback:
         self._offset_degc = self._rng.normal(0, SENSOR_SPREAD_DEGC, (2, 44))
         self.duration_s = float(np.ptp(self._columns["time_s"]))
         start = self._at("soc", 0.0) + BMS_SOC_ERROR
-        self._bms = BmsSoc(start, 2 * parallel * _capacity_ah(self._columns))
+        string_ah = parallel * _capacity_ah(self._columns)
+        self._bms = BmsSoc(start, 2 * string_ah)
+        self._bias_a = 0.0 if np.isnan(string_ah) else SENSOR_BIAS_C * string_ah
         self.truth = self._row(0.0)
 
     def steps(self) -> Iterator[Frames]:
@@ -57,7 +65,8 @@ class Playback:
         for n in range(1, int(self.duration_s / STEP_S + 1e-6) + 1):
             t = n * STEP_S
             self.truth = truth = self._row(t)
-            strings = np.full(2, truth.current_a / 2) + self._rng.normal(0, CURRENT_NOISE_A, 2)
+            measured = SENSOR_GAIN * truth.current_a / 2 + self._bias_a
+            strings = np.full(2, measured) + self._rng.normal(0, CURRENT_NOISE_A, 2)
             cells = truth.voltage_v / 176 + self._offset_v + self._rng.normal(0, CELL_NOISE_V, (2, 176))
             temps = truth.temp_degc + self._offset_degc
             self._bms.step(STEP_S, float(strings.sum()))

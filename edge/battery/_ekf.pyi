@@ -35,6 +35,7 @@ class Kernel:
         cell: IntArray,
         waited_s: FloatArray,
         surprise_s: FloatArray,
+        misfit: FloatArray,
         score: FloatArray,
     ) -> int: ...
     def mix(

@@ -11,9 +11,10 @@ Eight states per filter
     2 e     the model's slow error over its sd
     3 k     this cell's resistance over the model's
     4 h     hysteresis, -1 (after discharge) to 1 (after charge)
-    5 b     error of the counted current that does not scale, in capacities per hour: the sensor's offset, mostly
-    6 g     error of the counted charge that does, relative: the sensor's gain and the capacity
-    7 u     what the slowest process had seen before the first sample, A: it dies away with its own time constant
+    5 u     what the slowest process had seen before the first sample, A: it dies away with its own time constant
+    6 b     error of the counted current that does not scale, in capacities per hour: the sensor's offset, mostly
+    7 g     error of the counted charge that does, relative: the sensor's gain and the capacity
+The first SEEN of them are in the voltage; of the last two only the charge tells.
 
 An extended Kalman filter in Joseph form. Two things differ from the plainest textbook, both because the
 OCV bends: its slope is the secant over soc ± sqrt(3) sd, and what the secant misses counts as noise
@@ -35,17 +36,18 @@ from libc.math cimport asinh, exp, fabs, isfinite, log, sqrt
 
 cpdef enum:
     N = 8                # states
+    SEEN = 6             # of them, in the voltage
     TABLES = 8           # of one node: ocv, M, R0, Rct, R1..R4
     PROCESSES = 4
 
 cpdef enum:              # columns of `window`: sums over it, of one cell
-    COUNT = 0            # samples
-    SUM_V = 1
-    SUM_I = 2
-    SUM_J = 3
-    SUM_Y = 4            # and the next three
-    SUM_Q = 8            # charge counted in the window when the samples came, As
-    CHARGE = 9           # and at its end
+    SUM_V = 0            # of the samples: the voltage, and the row's ROW numbers
+    SUM_I = 1
+    SUM_J = 2
+    SUM_Y = 3            # and the next three
+    SUM_Q = 7            # charge counted in the window when the samples came, As
+    COUNT = 8            # samples
+    CHARGE = 9           # charge at the window's end
     TURN = 10            # h at the end = TURN * h at the beginning + PULL
     PULL = 11
     FIRST_I = 12
@@ -69,6 +71,9 @@ cdef double FAST_REL = 0.1           # error of the fast overpotentials, of thei
 cdef double SLOW_REL = 0.03          # the same of all of it, slow: a part of the model's slow error
 cdef double SECANT_MIN = 0.01        # half width of the secant: the OCV table's own detail is noise
 cdef double SECANT_MAX = 0.5
+cdef double MISFIT_TAU_S = 3600.0    # over which the size of the model's errors is judged
+cdef double MISFIT_MAX = 100.0
+cdef double FLOOR = 1e-6             # of the sds of what dies away: numbers that near nothing cost time
 cdef double GATE = 3.0
 cdef double K_MIN = 0.2
 cdef double K_MAX = 5.0
@@ -115,6 +120,7 @@ cdef class Kernel:
     cdef const double[::1] knee, model_sd, relaxation_sd, sample_sd
     cdef double tau[PROCESSES]
     cdef Py_ssize_t slowest
+    cdef bint hysteretic
     cdef double t_first, t_step, s_step
     cdef Py_ssize_t n_temp, n_soc
     cdef double volt_low, volt_high, rate, capacity
@@ -131,6 +137,7 @@ cdef class Kernel:
         for k in range(PROCESSES):
             self.tau[k] = model.tau_s[k] if k < len(model.tau_s) else 1.0
         self.slowest = len(model.tau_s) - 1
+        self.hysteretic = bool(model.hysteresis_v.any())  # where nothing turns on h, it stays
         self.n_temp, self.n_soc = len(model.temp_degc), len(model.soc)
         self.t_first = model.temp_degc[0]
         self.t_step = model.temp_degc[1] - model.temp_degc[0]
@@ -167,6 +174,7 @@ cdef class Kernel:
         const long long[::1] cell,
         double[::1] waited_s,
         double[::1] surprise_s,
+        double[::1] misfit,
         double[::1] score,
     ):
         """Go through rows of measurements until `pause_s` seconds of windows are done; returns how many rows.
@@ -188,6 +196,7 @@ cdef class Kernel:
         cell : [r] of each filter, 0 to n-1, rising
         waited_s : [r] time since the last sample (changed)
         surprise_s : [r] for how long samples have been out of bounds (changed)
+        misfit : [r] mean square of the model's errors, over what the model says of them (changed)
         score : [r] ln of the likelihood of all samples so far (changed)
         """
         cdef Py_ssize_t row, c, done = 0
@@ -204,7 +213,9 @@ cdef class Kernel:
                 clock[0] += dt_s[row]
                 done = row + 1
                 if clock[0] >= WINDOW_S:
-                    self._close(clock[0], capacity_ah, temp, window, x, p, cell, waited_s, surprise_s, score)
+                    self._close(
+                        clock[0], capacity_ah, temp, window, x, p, cell, waited_s, surprise_s, misfit, score
+                    )
                     self._mix(soc, soc_sd, x, p, cell, score)
                     clock[1] += clock[0]
                     clock[0] = 0.0
@@ -232,13 +243,16 @@ cdef class Kernel:
         """What one row of measurements changes: sums of the window, and the charge."""
         cdef Py_ssize_t c, k
         cdef double keep[PROCESSES]
-        cdef double i, j = 0.0, turn = 1.0, sign = 0.0, scale
-        cdef double i_before = 0.0, t_before = 0.0, q_before = 0.0  # of j and turn
+        cdef double lose[PROCESSES]
+        cdef double row[SUM_Q + 1]
+        cdef double i, out = 0.0, j = 0.0, turn = 1.0, pull = 0.0
+        cdef double i_before = 0.0, t_before = 0.0, q_before = 0.0  # of the four above
         cdef bint fresh = True, known, open_
         cdef double* w
         cdef double* y
         for k in range(PROCESSES):
             keep[k] = exp(-dt / self.tau[k])
+            lose[k] = 1.0 - keep[k]
         for c in range(soc.shape[0]):
             w, y = &window[c, 0], &relaxation[c, 0]
             if fabs(temps[c]) <= TEMP_MAX_DEGC:  # NaN: no
@@ -259,27 +273,27 @@ cdef class Kernel:
                 i += balancing[c]
             if fresh or i != i_before or temp[c] != t_before or capacity_ah[c] != q_before:
                 fresh, i_before, t_before, q_before = False, i, temp[c], capacity_ah[c]
-                scale = self.capacity / capacity_ah[c]  # resistances go with one over the capacity
-                j = self._bent(i * scale, temp[c])
-                turn = exp(-self.rate * fabs(i) * dt / (3600.0 * capacity_ah[c]))
-                sign = (1.0 if i > 0.0 else 0.0) - (1.0 if i < 0.0 else 0.0)
+                j = self._bent(i * self.capacity / q_before, t_before)  # resistances go with one over the capacity
+                out = i * dt / (3600.0 * q_before)
+                turn = exp(-self.rate * fabs(out))
+                pull = (1.0 - turn) * ((1.0 if i < 0.0 else 0.0) - (1.0 if i > 0.0 else 0.0))
             for k in range(PROCESSES):
-                y[k] = keep[k] * y[k] + (1.0 - keep[k]) * j
+                y[k] = keep[k] * y[k] + lose[k] * j
             w[CHARGE] += i * dt
-            w[TURN] *= turn
-            w[PULL] = turn * w[PULL] - (1.0 - turn) * sign
-            soc[c] = least(most(soc[c] - i * dt / (3600.0 * capacity_ah[c]), 0.0), 1.0)
+            if self.hysteretic:
+                w[TURN] *= turn
+                w[PULL] = turn * w[PULL] + pull
+            soc[c] = least(most(soc[c] - out, 0.0), 1.0)
             if voltage[c] >= self.volt_low and voltage[c] <= self.volt_high:  # NaN: no
+                row[SUM_V], row[SUM_I], row[SUM_J], row[SUM_Q] = voltage[c], i, j, w[CHARGE]
+                for k in range(PROCESSES):
+                    row[SUM_Y + k] = y[k]
+                for k in range(SUM_Q + 1):
+                    w[k] += row[k]
                 if w[COUNT] == 0.0:
                     w[FIRST_I] = i
                 w[LAST_I] = i
                 w[COUNT] += 1.0
-                w[SUM_V] += voltage[c]
-                w[SUM_I] += i
-                w[SUM_J] += j
-                for k in range(PROCESSES):
-                    w[SUM_Y + k] += y[k]
-                w[SUM_Q] += w[CHARGE]
                 if not known:
                     w[UNKNOWN_N] += 1.0
 
@@ -298,7 +312,7 @@ cdef class Kernel:
     cdef void _close(
         self, double seconds, const double[::1] capacity_ah, const double[::1] temp, double[:, ::1] window,
         double[:, ::1] x, double[:, :, ::1] p, const long long[::1] cell, double[::1] waited_s,
-        double[::1] surprise_s, double[::1] score,
+        double[::1] surprise_s, double[::1] misfit, double[::1] score,
     ) noexcept nogil:
         """The window's end: every filter predicts, and those whose cell had a voltage correct."""
         cdef Window s
@@ -310,29 +324,39 @@ cdef class Kernel:
             if cell[r] != before:
                 before = cell[r]
                 self._gather(&c, seconds, capacity_ah[before], temp[before], &window[before, 0])
-            self._predict(&s, &c, &x[r, 0], &p[r, 0, 0])
+            self._predict(&s, &c, &x[r, 0], &p[r, 0, 0], most(misfit[r], 1.0))
             if c.zeroed:
                 self._zero(c.zero_c, &x[r, 0], &p[r, 0, 0])
             waited_s[r] += seconds
             if c.sampled:
                 self._correct(&c, &x[r, 0], &p[r, 0, 0], waited_s[r], &surprise_s[r], &score[r])
+                misfit[r] = self._judge(misfit[r], waited_s[r], &x[r, 0], &p[r, 0, 0])
                 waited_s[r] = 0.0
+            self._mirror(&p[r, 0, 0])
         for n in range(window.shape[0]):
             for r in range(COLUMNS):
                 window[n, r] = 0.0
             window[n, TURN] = 1.0
+
+    cdef inline void _mirror(self, double* p) noexcept nogil:
+        cdef Py_ssize_t a, b
+        for a in range(1, N):
+            for b in range(a):
+                p[a * N + b] = p[b * N + a]
 
     cdef void _share(self, Window* s, double dt) noexcept nogil:
         s.seconds = dt
         s.f[0] = 1.0
         s.f[1], s.f[2] = exp(-dt / self.relaxation_tau), exp(-dt / self.model_tau)
         s.f[3], s.f[4] = exp(-dt / self.k_tau), 1.0
-        s.f[5], s.f[6], s.f[7] = exp(-dt / OFFSET_TAU_S), exp(-dt / GAIN_TAU_S), exp(-dt / self.tau[self.slowest])
-        s.q[0] = s.q[4] = s.q[7] = 0.0
+        s.f[5] = exp(-dt / self.tau[self.slowest])
+        s.f[6], s.f[7] = exp(-dt / OFFSET_TAU_S), exp(-dt / GAIN_TAU_S)
+        s.q[0] = s.q[4] = 0.0
         s.q[1], s.q[2] = 1.0 - s.f[1] * s.f[1], 1.0 - s.f[2] * s.f[2]
         s.q[3] = (1.0 - s.f[3] * s.f[3]) * self.k_sd * self.k_sd
-        s.q[5] = (1.0 - s.f[5] * s.f[5]) * self.offset_c * self.offset_c
-        s.q[6] = (1.0 - s.f[6] * s.f[6]) * self.gain_sd * self.gain_sd
+        s.q[5] = (1.0 - s.f[5] * s.f[5]) * (FLOOR * self.capacity) ** 2
+        s.q[6] = (1.0 - s.f[6] * s.f[6]) * self.offset_c * self.offset_c
+        s.q[7] = (1.0 - s.f[7] * s.f[7]) * self.gain_sd * self.gain_sd
 
     cdef void _gather(
         self, Cell* c, double seconds, double capacity, double temp, const double* w
@@ -375,9 +399,9 @@ cdef class Kernel:
             + (high[0] * (1.0 - ws) + high[TABLES] * ws) * c.wt
         )
 
-    cdef void _predict(self, const Window* s, const Cell* c, double* x, double* p) noexcept nogil:
-        cdef double g5 = 0.0 if c.opened else -s.seconds / 3600.0
-        cdef double g6 = -c.charge
+    cdef void _predict(self, const Window* s, const Cell* c, double* x, double* p, double misfit) noexcept nogil:
+        cdef double g6 = 0.0 if c.opened else -s.seconds / 3600.0
+        cdef double g7 = -c.charge
         cdef double f[N]
         cdef double m[N]
         cdef Py_ssize_t a, b
@@ -385,76 +409,66 @@ cdef class Kernel:
         for a in range(N):
             f[a] = s.f[a]
         f[4] = c.turn
-        x[0] = least(most(x[0] - c.charge * (1.0 + x[6]) + g5 * x[5], 0.0), 1.0)
-        x[1] = f[1] * x[1]
-        x[2] = f[2] * x[2]
-        x[3] = 1.0 + f[3] * (x[3] - 1.0)
-        x[4] = f[4] * x[4] + c.pull
-        x[5] = f[5] * x[5]
-        x[6] = f[6] * x[6]
-        x[7] = f[7] * x[7]
-
-        # P = F P F' + Q. F has f on its diagonal, and beside it only dsoc/db and dsoc/dg.
-        for b in range(N):
-            m[b] = p[b] + g5 * p[5 * N + b] + g6 * p[6 * N + b]
-        m[0] += g5 * m[5] + g6 * m[6]
-        p[0] = m[0]
-        for b in range(1, N):
-            p[b] = p[b * N] = m[b] * f[b]
+        x[0] = least(most(x[0] - c.charge * (1.0 + x[7]) + g6 * x[6], 0.0), 1.0)
+        x[3] -= 1.0
         for a in range(1, N):
-            p[a * N + a] *= f[a] * f[a]
-            for b in range(a + 1, N):
+            x[a] *= f[a]
+        x[3] += 1.0
+        x[4] += c.pull
+
+        # P = F P F' + Q. F has f on its diagonal, and beside it only dsoc/db and dsoc/dg. Above the diagonal only:
+        # the rest is its mirror.
+        for b in range(6):
+            m[b] = p[b] + g6 * p[b * N + 6] + g7 * p[b * N + 7]
+        m[6] = p[6] + g6 * p[6 * N + 6] + g7 * p[6 * N + 7]
+        m[7] = p[7] + g6 * p[6 * N + 7] + g7 * p[7 * N + 7]
+        p[0] = m[0] + g6 * m[6] + g7 * m[7]
+        for b in range(1, N):
+            p[b] = m[b] * f[b]
+        for a in range(1, N):
+            for b in range(a, N):
                 p[a * N + b] *= f[a] * f[b]
-                p[b * N + a] = p[a * N + b]
 
         p[0] += (UNKNOWN_C / 3600.0) ** 2 * 2.0 * UNKNOWN_TAU_S * c.unknown_s
-        p[N + 1] += s.q[1]
-        p[2 * N + 2] += s.q[2]
+        p[N + 1] += s.q[1] * misfit
+        p[2 * N + 2] += s.q[2] * misfit
+        p[4 * N + 4] += (1.0 - c.turn * c.turn) * (self.h_sd * self.h_sd + FLOOR * FLOOR)
         p[3 * N + 3] += s.q[3]
-        p[4 * N + 4] += (1.0 - c.turn * c.turn) * self.h_sd * self.h_sd
-        p[5 * N + 5] += s.q[5]
-        p[6 * N + 6] += s.q[6]
+        for a in range(5, N):
+            p[a * N + a] += s.q[a]
+
+    cdef inline double _judge(self, double misfit, double dt, const double* x, const double* p) noexcept nogil:
+        """The mean square of the model's errors as estimated: what the errors turn out to be is what they are.
+
+        This is the step of the EM algorithm for the variance of a hidden state (R. Shumway, D. Stoffer, Journal of
+        Time Series Analysis 3, 1982), forgetting.
+        """
+        cdef double size = 0.5 * (x[1] * x[1] + p[N + 1] + x[2] * x[2] + p[2 * N + 2])
+        return least(misfit + (1.0 - exp(-dt / MISFIT_TAU_S)) * (size - misfit), MISFIT_MAX)
 
     cdef void _zero(self, double zero_c, double* x, double* p) noexcept nogil:
         """The contactors are open: the sensor shows its own zero, which is -b."""
-        cdef double h[N]
-        cdef Py_ssize_t a
-        for a in range(N):
-            h[a] = 0.0
-        h[5] = -1.0
-        self._joseph(x, p, h, zero_c + x[5], ZERO_SD_C * ZERO_SD_C)
-
-    cdef inline void _joseph(self, double* x, double* p, const double* h, double nu, double r) noexcept nogil:
-        """(I - K H) P (I - K H)' + K R K'."""
         cdef double ph[N]
+        cdef Py_ssize_t a
+        for a in range(7):
+            ph[a] = -p[a * N + 6]
+        ph[7] = -p[6 * N + 7]
+        self._joseph(x, p, ph, p[6 * N + 6], zero_c + x[6], ZERO_SD_C * ZERO_SD_C)
+
+    cdef inline void _joseph(
+        self, double* x, double* p, const double* ph, double seen, double nu, double r
+    ) noexcept nogil:
+        """(I - K H) P (I - K H)' + K R K', multiplied out for one measurement: ph = P H', seen = H P H'."""
         cdef double gain[N]
-        cdef double aph[N]
-        cdef double m[N][N]
-        cdef double var = r
-        cdef double size
+        cdef double rest[N]
         cdef Py_ssize_t a, b
         for a in range(N):
-            ph[a] = 0.0
-            for b in range(N):
-                ph[a] += p[a * N + b] * h[b]
-            var += h[a] * ph[a]
-        for a in range(N):
-            gain[a] = ph[a] / var
+            gain[a] = ph[a] / (seen + r)
+            rest[a] = (seen + r) * gain[a] - ph[a]
             x[a] += gain[a] * nu
         for a in range(N):
-            for b in range(N):
-                m[a][b] = p[a * N + b] - gain[a] * ph[b]
-        for a in range(N):
-            aph[a] = 0.0
-            for b in range(N):
-                aph[a] += m[a][b] * h[b]
-        for a in range(N):
             for b in range(a, N):
-                size = m[a][b] - aph[a] * gain[b] + gain[a] * r * gain[b]
-                if a != b:
-                    size = 0.5 * (size + m[b][a] - aph[b] * gain[a] + gain[b] * r * gain[a])
-                p[a * N + b] = size
-                p[b * N + a] = size
+                p[a * N + b] += rest[a] * gain[b] - gain[a] * ph[b]
 
     cdef void _correct(
         self, const Cell* c, double* x, double* p, double waited, double* surprise, double* score
@@ -474,7 +488,9 @@ cdef class Kernel:
         cdef double slope = (ocv_high - ocv_low) / (high - low)
         cdef double eta = 0.0, ohm = 0.0
         cdef double miss_low, miss_high, r, nu, var, size
-        cdef double h[N]
+        cdef double h[SEEN]
+        cdef double ph[N]
+        cdef double seen = 0.0
         cdef Py_ssize_t a, b
 
         for a in range(TABLES):
@@ -492,17 +508,23 @@ cdef class Kernel:
         size = fabs(node[2] * c.phi[2]) + fabs(node[3] * c.phi[3]) + fabs(node[4] * c.phi[4])
         r += (FAST_REL * size) ** 2 + (node[2] * c.jump) ** 2 + (ohm * c.unknown_a) ** 2
         h[0] = slope  # how the resistances change with soc is no evidence of it: their tables are not that good
+        eta += node[4 + self.slowest] * x[5]
         h[1] = c.sd_w
         h[2] = sqrt(c.sd_e * c.sd_e + (self.axis_sd * slope) ** 2 + (SLOW_REL * eta) ** 2)
-        eta += node[4 + self.slowest] * x[7]
-        h[3], h[4], h[5], h[6], h[7] = -eta, node[1], 0.0, 0.0, -x[3] * node[4 + self.slowest]
+        h[3], h[4], h[5] = -eta, node[1], -x[3] * node[4 + self.slowest]
         nu = c.v - (node[0] + h[1] * x[1] + h[2] * x[2] - x[3] * eta + node[1] * x[4])
-        var = r
         for a in range(N):
-            size = 0.0
-            for b in range(N):
-                size += p[a * N + b] * h[b]
-            var += h[a] * size
+            ph[a] = 0.0
+        for a in range(SEEN):
+            ph[a] += p[a * N + a] * h[a]
+            for b in range(a + 1, SEEN):
+                ph[a] += p[a * N + b] * h[b]
+                ph[b] += p[a * N + b] * h[a]
+            ph[6] += p[a * N + 6] * h[a]
+            ph[7] += p[a * N + 7] * h[a]
+        for a in range(SEEN):
+            seen += h[a] * ph[a]
+        var = seen + r
         if not isfinite(nu) or not isfinite(var) or var <= 0.0:
             return
         size = fabs(nu) / sqrt(var)
@@ -513,12 +535,12 @@ cdef class Kernel:
         else:
             surprise[0] = most(surprise[0] - 2.0 * waited, 0.0)
         score[0] -= 0.5 * (nu * nu / var + least(waited / SAMPLE_S, 1.0) * log(var))
-        self._joseph(x, p, h, nu, r)
+        self._joseph(x, p, ph, seen, nu, r)
         # No soc beyond 0 and 1: what it may not explain, the other states do (projection on the bound)
         size = least(most(x[0], 0.0), 1.0) - x[0]
         if size != 0.0 and p[0] > 0.0:
             for a in range(1, N):
-                x[a] += p[a * N] / p[0] * size
+                x[a] += p[a] / p[0] * size
         x[0] += size
         x[4] = least(most(x[4], -1.0), 1.0)
         x[3] = least(most(x[3], K_MIN), K_MAX)

@@ -38,26 +38,27 @@ from edge.errors import CellModelError
 IntArray = npt.NDArray[np.int64]
 
 STATES = 8
-SOC, W, E, K, H, B, G, U = range(STATES)
+SOC, W, E, K, H, U, B, G = range(STATES)
 GUESSES = 16
 GUESS_SD = 0.5 / GUESSES
 GIVEN_SD = 0.015  # of an initial soc that came without one
+WIDE_SD = 2 * GUESS_SD  # a given soc that is wider says which guesses are likelier
 UNKNOWN_SD = 1 / math.sqrt(12)  # of a soc that may be anything from 0 to 1
-DOUBT = 0.02  # how probable it is that a given soc is plain wrong
+DOUBT = 0.05  # how probable it is that a given soc is plain wrong
 LOST_S = 30.0  # samples beyond the gate for so long: the filter has lost the cell
 TIDY_S = 10.0
 UNLIKELY = 1e-4
 SAME_SD = 1.5  # two guesses are one when their means are closer than this, in units of the wider sd
-UNSEEN_C = (
-    0.2,
-    0.2,
-)  # mean and sd of the rate before the first sample: driving, mostly; resting or charging, too
-SEEN_TAU_S = (
-    10.0,
-    100.0,
-)  # a process as fast as the first has followed the present current; as the second, half
+# What the battery did before its first sample: probability where the first current is below STILL_C and where it is not,
+# and mean and sd of its rate in the hour before, in capacities per hour. It has rested, or it was driving (or
+# charging, at the far end).
+HISTORIES = ((0.6, 0.1, 0.0, 0.03), (0.4, 0.9, 0.35, 0.2))
+STILL_C = 0.05
+UNSEEN_SAME_C = 0.01  # less than that in the unseen relaxation makes no difference
+SEEN_TAU_S = (10.0, 100.0)  # a process as fast as the first has followed the present current; as the second, half
 DEFAULT_TEMP_DEGC = 25.0
-TEMP_MAX_DEGC = 150.0  # beyond it is a broken sensor (the kernel has the same number)
+TEMP_MAX_DEGC = 150.0  # beyond these it is a broken sensor (the kernel has the same numbers)
+CURRENT_MAX_C = 200.0
 MAX_STEP_S = 1e8  # three years: more is a broken clock
 MAGIC = b"AyazEKF3"
 _HEAD = struct.Struct("<8sI16sII")
@@ -78,6 +79,8 @@ _FILTER: dict[str, tuple[int, ...]] = {
     "_score": (),
     "_waited_s": (),
     "_surprise_s": (),
+    "_misfit": (),
+    "_history": (),
 }
 _NO_ROWS = np.empty((0, 0))
 _NO_FLAGS = np.empty((0, 0), np.uint8)
@@ -168,12 +171,10 @@ class PackEstimator:
         n = len(strings)
         self.model = model
         self.parallel = parallel
-        self._kernel = Kernel(model, _nodes(model))
+        self._kernel = Kernel(model, nodes_of(model))
         self._string = strings
         self._cells_of = [np.flatnonzero(strings == s) for s in range(int(strings.max()) + 1)]
-        self._clock = np.zeros(
-            2
-        )  # seconds in the open window, and of windows since the last look at the guesses
+        self._clock = np.zeros(2)  # seconds in the open window, and of windows since the last look at the guesses
         self._capacity_ah = np.full(n, model.capacity_ah if capacity_ah is None else capacity_ah)
         self._temp_degc = np.full(n, DEFAULT_TEMP_DEGC)
         # 0: waits for its first voltage; 0.5: the same, with a given soc; 1: runs
@@ -191,6 +192,8 @@ class PackEstimator:
         self._score = np.zeros(n)  # ln of the weight
         self._waited_s = np.zeros(n)
         self._surprise_s = np.zeros(n)
+        self._misfit = np.ones(n)
+        self._history = np.zeros(n)  # number in HISTORIES
 
     # What is known
 
@@ -379,10 +382,21 @@ class PackEstimator:
         `doubt`, be anything."""
         self._p[:, SOC, SOC] += soc_sd**2
         if doubt > 0.0:
-            self._spread(
-                np.flatnonzero(self._begun == 1), np.ones(int((self._begun == 1).sum()), dtype=bool), doubt
-            )
+            self._doubt(doubt)
         self._mix()
+
+    def _doubt(self, doubt: float) -> None:
+        """Guesses everywhere beside all that there is; like the likeliest but for soc, and `doubt` of the weight theirs."""
+        before, weight = len(self._cell), self._weights()
+        likeliest = np.lexsort((weight, self._cell))[np.append(self._first()[1:], before) - 1]
+        sure = self._begun[self._cell] == 1
+        self._score = np.log(np.maximum(weight, 1e-300)) + np.where(sure, math.log1p(-doubt), 0.0)
+        rows = np.append(np.arange(before), np.repeat(likeliest[self._begun == 1], GUESSES))
+        order = np.argsort(self._cell[rows], kind="stable")
+        new = np.flatnonzero(order >= before)
+        self._keep(rows[order])
+        self._score[new] = math.log(doubt / GUESSES)
+        self._place(new, np.arange(len(new)) % GUESSES)
 
     def rest(self, seconds: float | None) -> None:
         """The battery has been off for so long, its contactors open: the relaxation goes on.
@@ -451,6 +465,7 @@ class PackEstimator:
             self._cell,
             self._waited_s,
             self._surprise_s,
+            self._misfit,
             self._score,
         )
         if self._clock[0] == 0.0 and self._clock[1] == 0.0:
@@ -545,20 +560,33 @@ class PackEstimator:
         best = np.zeros(len(weight), dtype=bool)
         best[np.lexsort((weight, self._cell))[np.append(self._first()[1:], len(weight)) - 1]] = True
         self._keep(best | (weight > UNLIKELY))
-        by_soc = np.lexsort((self._x[:, SOC], self._cell))  # cells stay in their places
-        soc, variance, cell = self._x[by_soc, SOC], self._p[by_soc, SOC, SOC], self._cell[by_soc]
-        near = np.diff(soc) < SAME_SD * np.sqrt(np.maximum(variance[1:], variance[:-1]))
+        self._join_neighbours(self._history)
+        if len(self._cell) > len(self._string):
+            self._join_neighbours(np.zeros(len(self._cell)))
+
+    def _join_neighbours(self, kind: FloatArray) -> None:
+        """Join what is next to one another in soc within each kind, where it is the same; two histories are while what
+        they say of the unseen relaxation is."""
+        order = np.lexsort((self._x[:, SOC], kind, self._cell))  # cells stay in their places
+        x, p, cell, kind = self._x[order], self._p[order], self._cell[order], kind[order]
+        sd = np.sqrt(np.maximum(p[:, SOC, SOC], 0.0))
+        unseen_sd = np.sqrt(np.maximum(p[:, U, U], 0.0)) + UNSEEN_SAME_C * self.model.capacity_ah
+        near = np.abs(np.diff(x[:, SOC])) < SAME_SD * np.maximum(sd[1:], sd[:-1])
+        near &= (np.diff(cell) == 0) & (np.diff(kind) == 0)
+        same = np.diff(self._history[order]) == 0
+        near &= same | (np.abs(np.diff(x[:, U])) < SAME_SD * np.maximum(unseen_sd[1:], unseen_sd[:-1]))
         joined = np.ones(len(cell), dtype=bool)
-        first = np.append(self._first(), len(cell))
-        for crowded in np.unique(cell[:-1][near & (np.diff(cell) == 0)]).tolist():
-            into, *others = by_soc[first[crowded] : first[crowded + 1]].tolist()
-            for row in others:
-                sd = math.sqrt(max(self._p[into, SOC, SOC], self._p[row, SOC, SOC]))
-                if self._x[row, SOC] - self._x[into, SOC] < SAME_SD * sd:
-                    self._join(into, row)
-                    joined[row] = False
-                else:
-                    into = row
+        into = -1
+        for place in np.flatnonzero(near).tolist():
+            if place == 0 or not near[place - 1] or into < 0:
+                into = order[place]
+            row = order[place + 1]
+            spread = SAME_SD * math.sqrt(max(self._p[into, SOC, SOC], self._p[row, SOC, SOC]))
+            if abs(self._x[row, SOC] - self._x[into, SOC]) < spread:
+                self._join(into, row)
+                joined[row] = False
+            else:
+                into = row
         self._keep(joined)
 
     def _join(self, into: int, row: int) -> None:
@@ -576,27 +604,40 @@ class PackEstimator:
         for name in _FILTER:
             setattr(self, name, np.ascontiguousarray(getattr(self, name)[rows]))
 
-    def _spread(self, cells: IntArray, given: npt.NDArray[np.bool_], doubt: float = DOUBT) -> None:
+    def _spread(self, cells: IntArray, given: npt.NDArray[np.bool_]) -> None:
         """Look for these cells everywhere; all but soc stays what it is believed to be.
 
-        Where `given`, the first filter of the cell stays as well, and is believed but for `doubt`.
+        Where `given`, the first filter of the cell stays as well, and is believed but for DOUBT. Where what is given
+        is wider than a guess, it is no filter of its own but a weight on the guesses.
         """
         if not len(cells):
             return
         n = len(self._string)
-        sought, kept = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
-        sought[cells], kept[cells] = True, given
+        first = self._first()
+        mean, sd = self._x[first, SOC], np.sqrt(self._p[first, SOC, SOC])
+        sought, weighed = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        sought[cells], weighed[cells] = True, given
+        kept = weighed & (sd <= WIDE_SD)
         likeliest = np.zeros(len(self._cell), dtype=bool)
-        likeliest[self._first()] = True
+        likeliest[first] = True
         self._keep(~sought[self._cell] | likeliest)
         copies = np.where(sought, GUESSES + kept, 1)
         self._keep(np.repeat(np.arange(len(self._cell)), copies[self._cell]))
         number = np.arange(len(self._cell)) - self._first()[self._cell] - kept[self._cell]
-        self._score[sought[self._cell]] = math.log1p(-doubt)
+        self._score[sought[self._cell]] = math.log1p(-DOUBT)
         rows = sought[self._cell] & (number >= 0)
-        self._x[rows, SOC] = (number[rows] + 0.5) / GUESSES
-        self._score[rows] = np.where(kept[self._cell[rows]], math.log(doubt / GUESSES), 0.0)
+        cell = self._cell[rows]
+        self._place(np.flatnonzero(rows), number[rows])
+        distance = (self._x[rows, SOC] - mean[cell]) / np.hypot(sd[cell], GUESS_SD)
+        share = np.exp(-0.5 * distance**2)
+        share /= np.bincount(cell, share, n)[cell]
+        by_weight = np.where(weighed[cell] & ~kept[cell], (1 - DOUBT) * share + DOUBT / GUESSES, 1 / GUESSES)
+        self._score[rows] = np.log(np.where(kept[cell], DOUBT / GUESSES, by_weight))
+
+    def _place(self, rows: IntArray, number: IntArray) -> None:
+        """Make these filters the guesses of that number, from 0."""
         self._surprise_s[rows] = 0.0
+        self._x[rows, SOC] = (number + 0.5) / GUESSES
         self._x[rows, E] = 0.0
         for state, sd in ((SOC, GUESS_SD), (E, 1.0)):
             self._p[rows, state, :] = self._p[rows, :, state] = 0.0
@@ -607,7 +648,8 @@ class PackEstimator:
     def _begin(self, current: FloatArray, voltage: FloatArray) -> FloatArray:
         """Set up the cells that have now a voltage and a current; returns the voltages for the kernel."""
         ok = (voltage >= 0.8 * self.model.voltage_min_v) & (voltage <= 1.1 * self.model.voltage_max_v)
-        ready = np.flatnonzero((self._begun < 1) & ok & np.isfinite(current))
+        known = np.abs(current) <= CURRENT_MAX_C * self._capacity_ah
+        ready = np.flatnonzero((self._begun < 1) & ok & known)
         if len(ready):
             self._spread(ready, self._begun[ready] == 0.5)
             self._prior(ready, current)
@@ -616,28 +658,33 @@ class PackEstimator:
         return np.where(self._begun < 1, np.nan, voltage)
 
     def _prior(self, cells: IntArray, current: FloatArray) -> None:
-        """What is known of everything but soc. The fast processes have followed the present current, roughly; what the
-        slow ones have seen is not known."""
+        """What is known of everything but soc: each guess once for each of HISTORIES. The fast processes have followed
+        the present current, roughly."""
         m, u = self.model, self.model.uncertainty
         scaled = current[cells] * m.capacity_ah / self._capacity_ah[cells]
         knee = np.interp(self._temp_degc[cells], m.temp_degc, m.knee_a)
-        bent = knee * np.arcsinh(scaled / knee)
-        share = [1.0 if tau <= SEEN_TAU_S[0] else 0.5 if tau <= SEEN_TAU_S[1] else 0.0 for tau in m.tau_s]
+        bent_a = np.zeros(len(self._string))
+        bent_a[cells] = knee * np.arcsinh(scaled / knee)
+        followed = [1.0 if tau <= SEEN_TAU_S[0] else 0.5 if tau <= SEEN_TAU_S[1] else 0.0 for tau in m.tau_s]
+        self._relaxation_a[cells, : len(followed)] = np.outer(bent_a[cells], followed)
+        begins = np.isin(self._cell, cells)
+        self._keep(np.repeat(np.arange(len(self._cell)), np.where(begins, len(HISTORIES), 1)))
         rows = np.flatnonzero(np.isin(self._cell, cells))
+        self._history[rows] = history = np.arange(len(rows)) % len(HISTORIES)
+        still, moving, mean_c, sd_c = np.array(HISTORIES)[history].T
         cell = self._cell[rows]
+        weight = np.where(np.abs(current[cell]) < STILL_C * self._capacity_ah[cell], still, moving)
         soc, temp = self._x[rows, SOC], self._temp_degc[cell]
         unseen = np.ones(len(rows))  # variance of W: its own, and what the faster processes may have seen
-        mean_a, sd_a = (rate * m.capacity_ah for rate in UNSEEN_C)
-        unseen_a = np.zeros(len(self._string))
-        for k in range(len(m.tau_s)):
-            self._relaxation_a[cells, k] = share[k] * bent
-            if SEEN_TAU_S[0] < m.tau_s[k] < m.tau_s[-1]:
-                unseen_a[cells] = share[k] * np.abs(bent) + sd_a
+        for k, tau in enumerate(m.tau_s[:-1]):
+            if tau > SEEN_TAU_S[0]:
+                unseen_a = followed[k] * np.abs(bent_a[cell]) + sd_c * m.capacity_ah
                 ohm = m.at(m.relaxation_ohm[k], soc, temp)
-                unseen += (ohm * unseen_a[cell] / self._table(m.relaxation_sd_v, rows)) ** 2
+                unseen += (ohm * unseen_a / self._table(m.relaxation_sd_v, rows)) ** 2
+        self._score[rows] += np.log(weight)
         self._p[rows, W, W] = unseen
         self._p[rows, E, E] = 1.0
-        self._x[rows, U], self._p[rows, U, U] = mean_a, sd_a**2
+        self._x[rows, U], self._p[rows, U, U] = mean_c * m.capacity_ah, (sd_c * m.capacity_ah) ** 2
         self._p[rows, K, K] = u.resistance_rel_sd**2
         self._p[rows, H, H] = 0.7**2
         self._p[rows, B, B] = u.current_offset_c**2
@@ -648,7 +695,7 @@ class PackEstimator:
         return np.asarray(np.interp(self._temp_degc[self._cell[rows]], self.model.temp_degc, table))
 
 
-def _nodes(model: CellModel) -> FloatArray:
+def nodes_of(model: CellModel) -> FloatArray:
     """[T, S, 8] everything that the kernel looks up at one temperature and soc, side by side."""
     unused = np.zeros_like(model.r0_ohm)
     processes = [*model.relaxation_ohm, *[unused] * (PROCESSES - len(model.tau_s))]

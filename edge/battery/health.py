@@ -15,7 +15,7 @@ is regressed on temperature, ln(ratio) = a + c·(1/T - 1/T0), so that a model th
 in a, the resistance at 25 degC.
 
 Memory (`dump`): MAGIC, uint32 CRC-32 of all that follows, 16 characters of the cell model's fingerprint, uint32
-n, uint32 S, then little-endian float64: the arrays of `_CELL`, `_STRING` and `_ALL`.
+n, uint32 S, then little-endian float64: the arrays of `_MEMORY`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ SHAPE_REL_SD = 0.1  # what no such amplitudes describe, of the relaxation that i
 SAMPLE_SD_V = 0.003  # of a voltage at rest
 AMPLITUDE_SD_V = 0.002  # relaxation that the model does not know
 UNKNOWN_C = 1.0  # a current that is unknown
-UNKNOWN_H = 0.01  # and it is the same for so long
+HELD_S = 60.0  # it is taken to go on for so long, and then to be none
+HELD_C = 0.3  # and to be as wrong as this while it goes on
 STANDBY_C = 5e-5  # charge lost while nobody looked: about 0.1 % a day
 # The sensor's zero
 ZERO_NOISE_C = 0.002  # of what it shows without current, for 10 s
@@ -108,6 +109,7 @@ class Health:
     string_of_cell : [n] the string of each cell, 0..S-1
     parallel : cells in parallel behind each voltage; capacities are those of one
     rated_ah : capacity of one cell when new; without it, the model's
+    rated_rel_sd : how far the present capacity may be from that (relative sd) before anything was measured
     min_swing : the least change of soc that a capacity may come from
 
     Raises
@@ -122,6 +124,7 @@ class Health:
         string_of_cell: npt.ArrayLike,
         parallel: int = 1,
         rated_ah: float | None = None,
+        rated_rel_sd: float = PRIOR_REL_SD,
         min_swing: float = MIN_SWING,
     ) -> None:
         strings = np.asarray(string_of_cell, dtype=np.int64)
@@ -129,13 +132,17 @@ class Health:
             raise ValueError("string_of_cell must number the strings 0, 1, ... with a cell in each")
         if parallel < 1 or not 0.05 <= min_swing <= 1:
             raise ValueError("parallel must be 1 or more, and min_swing 0.05 to 1")
+        if not 0.001 <= rated_rel_sd <= 1:
+            raise ValueError(f"rated_rel_sd must be 0.001 to 1, not {rated_rel_sd}")
         if rated_ah is not None and not 0 < rated_ah < math.inf:
             raise ValueError(f"rated_ah must be more than 0, not {rated_ah}")
         self.model = model
         self.parallel = parallel
         self.rated_ah = rated_ah or model.capacity_ah
+        self.rated_rel_sd = rated_rel_sd
         self.min_swing = min_swing
         self._string = strings
+        self._rated = np.array([self.rated_ah])
         n, count, k = len(strings), int(strings.max()) + 1, len(model.tau_s)
         usual = (UNSEEN_C * self.rated_ah) ** 2
         # Capacity: [n, ...]. What has gone through since the beginning, and where the anchors stand
@@ -148,6 +155,7 @@ class Health:
         self._current_a, self._peak_a, self._known = np.zeros(n), np.zeros(n), np.zeros(n)
         # The block: what has come in since the cells were last gone through
         self._block, self._last_a = np.zeros((count, 5)), np.zeros(count)
+        self._gap_h = np.zeros(count)
         self._drained_as, self._voltage_v, self._block_s = np.zeros(n), np.zeros(n), np.zeros(1)
         self._first = np.ones(1)
         self._bent_a, self._bent_var = np.zeros((n, k)), np.full((n, k), usual)
@@ -161,7 +169,7 @@ class Health:
         self._zero_var = np.full(count, (model.uncertainty.current_offset_c * self.rated_ah * parallel) ** 2)
         # Resistance: sums of w, w·z, w·z², w·ln(ratio), w·z·ln(ratio)
         self._ohmic = np.zeros((n, 5))
-        self._solved: tuple[FloatArray, FloatArray] | None = None
+        self._solved: tuple[FloatArray, FloatArray, FloatArray] | None = None
 
     # What is known
 
@@ -287,12 +295,12 @@ class Health:
         is_open = np.zeros(count, dtype=bool) if open is None else _shaped("open", open, count) > 0
         if not 0 <= dt_s < math.inf:
             raise ValueError(f"dt_s must be 0 or more, not {dt_s}")
+        drained = None if balancing_a is None else _shaped("balancing_a", balancing_a, n)
         dt_s = float(dt_s)
         if is_open.any():
             self._learn_zero(dt_s, shown, is_open)
         self._add(dt_s, np.where(is_open, 0.0, shown), ~is_open)
-        if balancing_a is not None:
-            drained = _shaped("balancing_a", balancing_a, n)
+        if drained is not None:
             self._drained_as += np.where(np.isfinite(drained), drained, 0.0) * dt_s
         self._voltage_v = np.where(np.isfinite(voltage), voltage, self._voltage_v)
         self._block_s += dt_s
@@ -342,11 +350,14 @@ class Health:
         ratio_sd: npt.ArrayLike,
         soc: npt.ArrayLike,
         temp_degc: npt.ArrayLike,
+        capacity_ah: npt.ArrayLike,
     ) -> None:
         """Take in the estimator's resistance ratios, [n] each, which have held for the last `dt_s` (10 s to hours).
 
-        The part of each that is the estimator's prior (1, the model's `resistance_rel_sd`) is taken out. NaN, and
-        ratios that are not known better than the prior, say nothing.
+        An estimator takes a cell's resistances to be the model's by its capacity (`capacity_ah`, which it counts with); a
+        ratio is over that, and is made here one over a new cell's. The part of it that is the estimator's
+        prior (1, the model's `resistance_rel_sd`) is taken out. NaN, and ratios that are not known better
+        than the prior, say nothing.
 
         Raises
         ------
@@ -356,6 +367,7 @@ class Health:
         n = len(self._string)
         parts = (("ratio", ratio), ("ratio_sd", ratio_sd), ("soc", soc), ("temp_degc", temp_degc))
         r, sd, s, t = (_shaped(name, values, n) for name, values in parts)
+        q = _shaped("capacity_ah", capacity_ah, n)
         if not 0 <= dt_s < math.inf:
             raise ValueError(f"dt_s must be 0 or more, not {dt_s}")
         prior = self.model.uncertainty.resistance_rel_sd**-2
@@ -363,8 +375,11 @@ class Health:
             gained = sd**-2 - prior
             found = (r * sd**-2 - prior) / gained
             ok = (gained > 0) & (found > 0.05) & (found < 20) & (abs(t) <= TEMP_MAX_DEGC)
-            ok &= (s >= MIDDLE_SOC[0]) & (s <= MIDDLE_SOC[1]) & (sd > 0)
-            log, weight = np.where(ok, np.log(found), 0.0), np.where(ok, gained * found**2, 0.0)
+            ok &= (s >= MIDDLE_SOC[0]) & (s <= MIDDLE_SOC[1]) & (sd > 0) & (q > 0) & (q < math.inf)
+            log, weight = (
+                np.where(ok, np.log(found * self.rated_ah / q), 0.0),
+                np.where(ok, gained * found**2, 0.0),
+            )
         weight *= min(dt_s / EVIDENCE_S, 1.0)
         z = np.where(ok, 1 / (t + KELVIN) - 1 / (REFERENCE_DEGC + KELVIN), 0.0)
         new = np.stack([weight, weight * z, weight * z * z, weight * log, weight * z * log], axis=1)
@@ -386,7 +401,7 @@ class Health:
         Raises
         ------
         CellModelError
-            The memory is damaged, or of another cell model or number of cells.
+            The memory is damaged, or of another cell model, rated capacity or number of cells.
         """
         sizes = (len(self._string), len(self._zero_a))
         if len(memory) < _HEAD.size or memory[:8] != MAGIC:
@@ -397,7 +412,9 @@ class Health:
         if fingerprint.decode("ascii", "replace") != self.model.fingerprint:
             raise CellModelError(f"the memory of health is of another cell model than {self.model.name}")
         if tuple(found) != sizes:
-            raise CellModelError(f"the memory of health is of {found[0]} cells in {found[1]} strings, not {sizes}")
+            raise CellModelError(
+                f"the memory of health is of {found[0]} cells in {found[1]} strings, not {sizes}"
+            )
         shapes = self._shapes()
         counts = [math.prod(s) for s in shapes.values()]
         if len(memory) != _HEAD.size + 8 * sum(counts):
@@ -405,8 +422,13 @@ class Health:
         values = np.frombuffer(memory, dtype="<f8", offset=_HEAD.size).astype(np.float64)
         if not np.isfinite(values).all():
             raise CellModelError("the memory of health is damaged")
-        for (name, shape), part in zip(shapes.items(), np.split(values, np.cumsum(counts)[:-1]), strict=True):
-            setattr(self, name, part.reshape(shape).copy())
+        parts = dict(zip(shapes, np.split(values, np.cumsum(counts)[:-1]), strict=True))
+        if parts["_rated"][0] != self.rated_ah:
+            raise CellModelError(
+                f"the memory of health is of cells of {parts['_rated'][0]:g} Ah, not {self.rated_ah:g}"
+            )
+        for name, shape in shapes.items():
+            setattr(self, name, parts[name].reshape(shape).copy())
         self._solved = None
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -424,14 +446,14 @@ class Health:
         sums, shares, pairs = self._with(self._sums, self._shares, self._pairs)
         n = len(self._string)
         prior = np.zeros((n, 4))
-        prior[:, WEIGHT] = prior[:, RANDOM] = PRIOR_REL_SD**-2
+        prior[:, WEIGHT] = prior[:, RANDOM] = self.rated_rel_sd**-2
         shares = shares + prior
-        slope, variance, chi2 = solve(sums + prior_of(np.ones(n), PRIOR_REL_SD))
+        slope, variance, chi2 = solve(sums + prior_of(np.ones(n), self.rated_rel_sd))
         # where the pairs differ by more than they should, the bars are too short (Birge's ratio)
         variance *= np.maximum(chi2 / np.maximum(pairs, 1.0), 1.0)
         weight = shares[:, WEIGHT]
         chance = variance * shares[:, RANDOM] / weight
-        told = 1 - PRIOR_REL_SD**-2 / weight
+        told = 1 - self.rated_rel_sd**-2 / weight
         common = (shares[:, AXIS] / weight) ** 2 + (shares[:, ZERO] / weight) ** 2
         common = (common + (told * self.model.uncertainty.current_gain_sd) ** 2) * slope**2
         q = self.rated_ah
@@ -482,7 +504,7 @@ class Health:
         stands, longer, back = (self._good(*p[:4]) for p in pairs)
         with np.errstate(divide="ignore"):
             kept, first, second = (p[2] / np.maximum(p[0], 1e-9) ** 2 for p in pairs)
-        kept = kept * (1 + np.maximum(self._hours - self._end[:, HOURS], 0.0) / SWING_H) ** 2  # where none is good
+        kept = kept * (1 + np.maximum(self._hours - self._end[:, HOURS], 0.0) / SWING_H) ** 2
         has_end = self._end[:, SET] > 0
         lengthens = longer & (~stands | (pairs[1][2] * pairs[0][0] ** 2 <= pairs[0][2] * pairs[1][0] ** 2))
         lengthens &= stands | ~back | (first <= second)
@@ -520,7 +542,6 @@ class Health:
         now = np.where(known, current, self._last_a)
         # what the current did between two samples is not known: uniform between them
         jitter = (now - self._last_a) ** 2 / 12 * dt_s**2
-        # and an unknown one may have been anything, but the same all the time
         self._block[:, UNKNOWN_S] += np.where(known, 0.0, dt_s)
         self._block[:, CHARGE_AS] += np.where(known, now * dt_s, 0.0)
         self._block[:, CLOSED_S] += np.where(closed & known, dt_s, 0.0)
@@ -531,19 +552,29 @@ class Health:
     def _flush(self) -> None:
         """The block into every cell: charge, its doubts, relaxation and hysteresis."""
         s, q, seconds = self._string, self.rated_ah, float(self._block_s[0])
-        block = self._block[s] / self.parallel
-        unknown_s = self._block[s, UNKNOWN_S]
-        charge_as = block[:, CHARGE_AS] + self._drained_as / self.parallel
+        unknown_s = self._block[:, UNKNOWN_S]
+        # a few lost samples were like those beside them; beyond that, an unknown current may have been anything, but
+        # the same all the time: its charge's doubt grows with the square of the gap
+        known = unknown_s <= seconds / 2
+        gap_h = np.where(known, 0.0, self._gap_h + unknown_s / 3600)
+        held = ~known & (gap_h <= HELD_S / 3600)
+        wrong = np.where(held, HELD_C, UNKNOWN_C) * q
+        doubt = wrong**2 * np.where(known, 0.0, gap_h**2 - self._gap_h**2)
+        self._gap_h = gap_h
+        filled = np.where(known, seconds / np.maximum(seconds - unknown_s, 1e-9), 1.0)
+        block = (self._block * filled[:, None])[s] / self.parallel
+        held_as = np.where(held, self._last_a * unknown_s, 0.0)
+        charge_as = block[:, CHARGE_AS] + (held_as[s] + self._drained_as) / self.parallel
         self._charge_ah += charge_as / 3600
-        self._hours += self._block[s, CLOSED_S] / 3600
-        self._jitter_ah2 += block[:, JITTER_AS2] / self.parallel / 3600**2
-        self._jitter_ah2 += (UNKNOWN_C * q) ** 2 * unknown_s / 3600 * np.maximum(unknown_s / 3600, UNKNOWN_H)
+        self._hours += block[:, CLOSED_S] * self.parallel / 3600
+        self._jitter_ah2 += (block[:, JITTER_AS2] * filled[s] / self.parallel / 3600**2) + doubt[s]
         self._zero_var += (ZERO_DRIFT_C * q * self.parallel) ** 2 * seconds / 86400
+        self._solved = None
         zero_as = self._zero_a[s] * block[:, CLOSED_S]
-        self._known = (unknown_s == 0) * 1.0
+        self._known = known[s].astype(np.float64)
         mean_a = (charge_as - zero_as) / max(seconds, 1e-9)
-        self._current_a = mean_a
-        self._peak_a = block[:, PEAK_A]
+        self._current_a = np.asarray(mean_a)
+        self._peak_a = self._block[s, PEAK_A] / self.parallel
         self._relax(seconds)
         self._place_soc = np.where(
             self._place_soc < 0, -1.0, np.clip(self._place_soc - (charge_as - zero_as) / 3600 / q, 0.0, 1.0)
@@ -559,14 +590,12 @@ class Health:
         gain = np.where(seen, self._zero_var / (self._zero_var + noise), 0.0)
         self._zero_a += gain * np.where(seen, shown - self._zero_a, 0.0)
         self._zero_var *= 1 - gain
-        self._solved = None
 
     # Anchors
 
     def _relax(self, dt_s: float) -> None:
         """Low-passed current and hysteresis, over a time in which the current was `_current_a`."""
-        knee = np.interp(self._temp_degc, self.model.temp_degc, self.model.knee_a)
-        bent = knee * np.arcsinh(self._current_a / knee)
+        bent = self._bend()
         left = np.exp(-dt_s / self.model.tau_s)
         self._bent_a = left * self._bent_a + (1 - left) * bent[:, None]
         unknown = ((1 - self._known) * (UNKNOWN_C * self.rated_ah) ** 2)[:, None]
@@ -574,11 +603,18 @@ class Health:
         moved = np.abs(self._current_a) * self.model.hysteresis_rate * dt_s / (3600 * self.rated_ah)
         stays = np.exp(-moved)
         self._h = stays * self._h - (1 - stays) * np.sign(self._current_a)
-        self._h_var = np.where(self._known > 0, stays**2 * self._h_var, 0.7**2)
+        moved = UNKNOWN_C * self.model.hysteresis_rate * dt_s / 3600 * (1 - self._known)
+        self._h_var = stays**2 * self._h_var + (1 - np.exp(-moved)) * 0.7**2
         resting = (self._known > 0) & (self._peak_a <= REST_C * self.rated_ah)
         self._rest_s = np.where(resting, self._rest_s + dt_s, 0.0)
         self._fresh = np.where(resting, self._fresh, 1.0)
         self._since_s += dt_s
+
+    def _bend(self) -> FloatArray:
+        """[n] the current as the electrodes feel it."""
+        knee = np.interp(self._temp_degc, self.model.temp_degc, self.model.knee_a)
+        knee = knee * self.rated_ah / self.model.capacity_ah
+        return np.asarray(knee * np.arcsinh(self._current_a / knee))
 
     def _look(self) -> None:
         """See whether the voltages of this block are anchors."""
@@ -611,11 +647,10 @@ class Health:
         """
         m = self.model
         soc, temp = np.maximum(self._place_soc, 0.0), self._temp_degc
-        ohm = np.stack([m.at(table, soc, temp) for table in m.relaxation_ohm], axis=1) * self.resistance_ratio[:, None]
-        knee = np.interp(temp, m.temp_degc, m.knee_a)
-        now = m.at(m.r0_ohm, soc, temp) * self._current_a
-        now = now + m.at(m.rct_ohm, soc, temp) * knee * np.arcsinh(self._current_a / knee)
-        now = now * self.resistance_ratio
+        ratio = self.resistance_ratio * m.capacity_ah / self.rated_ah
+        ohm = np.stack([m.at(table, soc, temp) for table in m.relaxation_ohm], axis=1) * ratio[:, None]
+        now = m.at(m.r0_ohm, soc, temp) * self._current_a + m.at(m.rct_ohm, soc, temp) * self._bend()
+        now = now * ratio
         fresh = ok & (self._fresh > 0)
         expected = ohm * self._bent_a
         spread = (SHARE_REL_SD * expected) ** 2 + ohm**2 * self._bent_var + AMPLITUDE_SD_V**2
@@ -675,7 +710,8 @@ class Health:
 
     def _new_ohm(self) -> float:
         m = self.model
-        return float(pulse_resistance_ohm(m, REFERENCE_SOC, REFERENCE_DEGC, m.capacity_ah, PULSE_S))
+        of_model = float(pulse_resistance_ohm(m, REFERENCE_SOC, REFERENCE_DEGC, m.capacity_ah, PULSE_S))
+        return of_model * m.capacity_ah / self.rated_ah
 
     def _drawn(self, values: FloatArray, variance: FloatArray) -> FloatArray:
         """Each value drawn to its string's mean by chance's share in the spread."""
@@ -689,10 +725,11 @@ class Health:
 
 
 _MEMORY = (
+    "_rated",
     *("_charge_ah", "_hours", "_jitter_ah2", "_start", "_end", "_sums", "_shares", "_pairs", "_refused"),
     *("_temp_degc", "_current_a", "_known", "_bent_a", "_bent_var", "_h", "_h_var", "_place_soc"),
     *("_rest_s", "_fresh", "_since_s", "_first_s", "_first_a", "_mean", "_cov"),
-    *("_block", "_last_a", "_drained_as", "_voltage_v", "_block_s", "_first"),
+    *("_block", "_last_a", "_gap_h", "_drained_as", "_voltage_v", "_block_s", "_first"),
     *("_zero_a", "_zero_var", "_ohmic", "_peak_a"),
 )
 

@@ -17,7 +17,9 @@ def pulse_resistance_ohm(
     The overpotential only: soc is held. `current_a` of one cell, either sign, not 0; arrays broadcast. It is the
     "direct current resistance" of the pulse tests (IEC 62660-1, 7.3; FreedomCAR manual, HPPC).
     """
-    soc, temp, current = np.broadcast_arrays(*(np.asarray(a, dtype=float) for a in (soc, temp_degc, current_a)))
+    soc, temp, current = np.broadcast_arrays(
+        *(np.asarray(a, dtype=float) for a in (soc, temp_degc, current_a))
+    )
     knee = np.interp(temp, model.temp_degc, model.knee_a)
     bent = knee * np.arcsinh(current / knee) / current
     slow = model.at(model.rct_ohm, soc, temp)

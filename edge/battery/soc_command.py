@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edge.battery.estimator import GIVEN_SD, PackEstimator
+from edge.battery.health import Health
 from edge.battery.measured import FLAGS, SIGNS, Measured, check_against_cell, load_measured
 from edge.battery.model import CellModel, FloatArray, load_cell
 from edge.battery.soc_plot import SUFFIXES, Pictured, plot_soc
@@ -26,6 +27,7 @@ from edge.errors import DataError
 
 TWO_SIDED_95 = 1.96
 SETTLING_S = 600.0
+BLOCK_S = 10.0  # of the file at a time, for the capacity
 Progressed = Callable[[float], None]  # the part that is done, 0 to 1
 
 
@@ -64,14 +66,7 @@ def estimate_soc(
     begun = time.perf_counter()
     soc, sd = _replay(estimator, data, progress)
     seconds = time.perf_counter() - begun
-    capacity = float(estimator.capacity_ah[0])
-    final = {
-        "soc": float(soc[-1]),
-        "soc_sd": float(sd[-1]),
-        "capacity_ah": capacity,
-        "capacity_sd_ah": capacity * cell.capacity_rel_sd,
-        "r0_ohm": float(estimator.r0_ohm[0]),
-    }
+    final = {"soc": float(soc[-1]), "soc_sd": float(sd[-1]), "r0_ohm": float(estimator.r0_ohm[0])}
     return SocRun(data.time_s, soc, sd, data.soc, final, seconds)
 
 
@@ -89,14 +84,41 @@ def _replay(
     return np.delete(soc[:, 0], unknown), np.delete(sd[:, 0], unknown)
 
 
+def measure_capacity(
+    data: Measured, cell: CellModel, capacity_ah: float | None = None, progress: Progressed | None = None
+) -> tuple[float, float]:
+    """Capacity and its sd, Ah, from the charge between rests (`Health`); without two such rests, what was assumed, and
+    wide."""
+    health = Health(cell, [0], rated_ah=capacity_ah)
+    step = np.diff(data.time_s, prepend=data.time_s[0])
+    gaps = data.after_gap
+    flown = np.where(gaps | np.isnan(data.current_a), 0.0, step)
+    block = np.floor((data.time_s - data.time_s[0]) / BLOCK_S)
+    starts = np.flatnonzero(np.diff(block, prepend=-1.0) + gaps)
+    ends = np.append(starts[1:], len(step)) - 1
+    lasted = np.add.reduceat(np.where(gaps, 0.0, step), starts)
+    counted = np.add.reduceat(flown, starts)
+    moved = np.add.reduceat(np.nan_to_num(data.current_a) * flown, starts)
+    current = np.where(counted > 0, moved / np.maximum(counted, 1e-9), data.current_a[ends])
+    unknown = np.full(1, np.nan)
+    for k, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        if gaps[start]:
+            health.step(step[start], unknown, unknown, unknown)
+        row = slice(end, end + 1)
+        health.step(lasted[k], current[k : k + 1], data.voltage_v[row], data.temp_degc[row])
+        if progress is not None and not k % 100:
+            progress(k / len(starts))
+    return float(health.capacity_ah[0]), float(health.capacity_sd_ah[0])
+
+
 def count_soc(data: Measured, initial_soc: float, capacity_ah: float) -> FloatArray:
     """[rows] what counting alone makes of `initial_soc`: unknown current counts as none."""
     steps = np.where(data.after_gap, 0.0, np.diff(data.time_s, prepend=data.time_s[0]))
     return np.asarray(initial_soc - np.cumsum(np.nan_to_num(data.current_a) * steps) / (3600 * capacity_ah))
 
 
-def soc_report(run: SocRun, flags: dict[str, int]) -> dict[str, Any]:
-    """What `--json` prints. Errors are in % of soc, over the rows whose true soc is known; null without."""
+def soc_report(run: SocRun, capacity: tuple[float, float], flags: dict[str, int]) -> dict[str, Any]:
+    """What `--json` prints; `capacity` and its sd in Ah. Errors are in % of soc, over the rows whose true soc is known; null without."""
     out: dict[str, Any] = {"rows": len(run.time_s)}
     truth = np.full(len(run.time_s), np.nan) if run.truth is None else run.truth
     error = 100 * (run.soc - truth)
@@ -108,7 +130,7 @@ def soc_report(run: SocRun, flags: dict[str, int]) -> dict[str, Any]:
     half = TWO_SIDED_95 * 100 * run.soc_sd
     out["coverage95"] = float(np.mean(np.abs(error[known]) <= half[known])) if known.any() else None
     out["half_width95_pct"] = float(half.mean())
-    out["final"] = run.final
+    out["final"] = run.final | {"capacity_ah": capacity[0], "capacity_sd_ah": capacity[1]}
     out["flags"] = flags
     out["steps_per_s"] = round(len(run.time_s) / max(run.seconds, 1e-9))
     return out
@@ -263,7 +285,7 @@ def soc(
     cell = load_cell(cell_name)
     measured = check_against_cell(data, load_measured(data, current_sign), cell, capacity_ah)
     with Progress(console=Console(stderr=True), transient=True, disable=not os.isatty(2)) as bar:
-        task = bar.add_task("estimating", total=1.0)
+        task = bar.add_task("estimating", total=2.0)
         run = estimate_soc(
             measured,
             cell,
@@ -273,7 +295,11 @@ def soc(
             lambda done: bar.update(task, completed=done),
             initial_soc_sd,
         )
-    report = soc_report(run, measured.flags)
+        used = measured.since(start_s)
+        capacity = measure_capacity(
+            used, cell, capacity_ah, lambda done: bar.update(task, completed=1 + done)
+        )
+    report = soc_report(run, capacity, measured.flags)
     begin = "unknown" if initial_soc is None else f"{100 * initial_soc:g} %"
     figures = (("cell", f"{cell.name} ({cell.chemistry})"), ("start", begin), *_figures(report))
     if out is not None:

@@ -8,8 +8,8 @@ and needs all pairs for it. G. Plett ("Recursive approximate weighted total leas
 cell total capacity", Journal of Power Sources 196, 2011; "Battery Management Systems, Volume II", Artech House
 2016, chapter 4) gives two recursions: an exact one where var_y/var_x is the same for all pairs, and an approximate one
 (AWTLS, six sums, a quartic) where it is not. A bus knows the charge far better than the soc, and how much better differs
-from pair to pair; there AWTLS says bars that are too narrow (tests/edge/battery/test_total_least_squares.py: by a sixth
-to a third). So here the exact recursion is used, with each pair's whole variance, var = Q0²·var_x + var_y at a first
+from pair to pair; there AWTLS says bars that are too narrow
+(tests/edge/battery/test_total_least_squares.py: by more than a tenth). So here the exact recursion is used, with each pair's whole variance, var = Q0²·var_x + var_y at a first
 guess Q0, shared out so that the ratio is the same for all. It has the minimum of χ² to first order in Q/Q0 - 1, three
 sums, and a root. y is in units of Q0, so that the line has a slope near 1.
 """

@@ -24,6 +24,9 @@ def battery_view(page: Page, pack: BatteryPicture | None, by_soc: bool, listing:
     whole = Page(page.width, 10_000, page.ascii_only)
     _pack(whole, pack)
     _extremes(whole, pack)
+    if not len(pack.cell_v):
+        scrolled(page, whole, listing)
+        return
     whole.add()
     values, least, name, unit, scale = (
         (pack.cell_soc, LEAST_SPAN_SOC, "state of charge", "%", 100.0)
@@ -66,9 +69,10 @@ def _pack(page: Page, pack: BatteryPicture) -> None:
         f"{number(power, '.1f', 'kW')}   ", (flow, "dim"),
     )  # fmt: skip
     if len(pack.string_soc) > 1:
+        names = np.unique(pack.string).tolist() or range(1, len(pack.string_soc) + 1)
         parts = [
             f"{s}: {number(v * 100, '.1f', '%')}"
-            for s, v in zip(np.unique(pack.string).tolist(), pack.string_soc.tolist(), strict=True)
+            for s, v in zip(names, pack.string_soc.tolist(), strict=True)
         ]
         page.add(" ", ("strings          ", "dim"), "   ".join(parts))
 

@@ -302,18 +302,20 @@ class _Battery:
         self._strings = {role: places(role)[:2] for role in ("string_voltage", "string_current")}
 
     def picture(self, signals: SignalsPicture) -> BatteryPicture | None:
-        """The battery; None where the map names no cells."""
+        """The battery; None where the map names nothing to estimate it from. Of one that shows few voltages there
+        are no cells."""
         slots, _, string, index = self._cells
-        if not len(slots):
+        battery = self._core.battery
+        if not len(slots) and not battery.columns:
             return None
-        estimator = self._core.battery.estimator
-        pack = estimator.pack() if estimator else None
+        cells = battery.layout.kind == "cells"
+        pack = battery.state()
         single = {role: _good(signals, *at) for role, at in self._single.items()}
         strings = {role: _good(signals, *at) for role, at in self._strings.items()}
         return BatteryPicture(
             soc=pack.soc if pack else math.nan,
             soc_sd=pack.soc_sd if pack else math.nan,
-            weakest=pack.weakest if pack else None,
+            weakest=pack.weakest if pack and cells else None,
             string_soc=pack.string_soc.copy() if pack else np.zeros(0),
             bms_soc_pct=_first(single["bms_soc"]),
             voltage_v=_first(single["pack_voltage"], strings["string_voltage"].mean()),
@@ -321,7 +323,7 @@ class _Battery:
             string=string,
             index=index,
             cell_v=_good(signals, *self._cells[:2]),
-            cell_soc=estimator.soc.copy() if estimator else np.full(len(slots), math.nan),
+            cell_soc=battery.cell_soc() if cells else np.full(len(slots), math.nan),
             temp_degc=_good(signals, *self._temps[:2]),
             temp_string=self._temps[2],
             temp_index=self._temps[3],

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.core import BMS_SOC, PACK, PACK_SOC, PACK_SOC_SD
 from edge.monitor.fleet import FleetBus, FleetPicture
 from edge.monitor.page import Column, Page, Span, bar
 from edge.monitor.search import Listing, found
 from edge.monitor.text import number, seconds, short_path
 from edge.monitor.views import footer, title
+from edge.pack import BMS_SOC, PACK, PACK_SOC, PACK_SOC_SD
 
 OLD_S = 60.0  # a state is published every 5 to 10 s
 

@@ -42,9 +42,22 @@ SINGLE_ROLES = frozenset(
         "charger_state",
     ]
 )
-STRING_ROLES = frozenset({"string_current", "string_voltage"})
-CELL_ROLES = frozenset({"cell_voltage", "cell_temp"})
-ROLES = SINGLE_ROLES | STRING_ROLES | CELL_ROLES
+STRING_ROLES = frozenset({"string_current", "string_voltage", "string_contactor"})
+CELL_ROLES = frozenset({"cell_voltage", "cell_temp", "balancing"})
+SUMMARY_ROLES = frozenset(  # one of each, or one of each per string
+    [
+        "cell_voltage_min",
+        "cell_voltage_max",
+        "cell_voltage_mean",
+        "cell_temp_min",
+        "cell_temp_max",
+        "cell_temp_mean",
+        "cell_count",
+        "pack_serial",
+    ]
+)
+CONTACTOR_ROLES = frozenset({"contactors", "string_contactor"})
+ROLES = SINGLE_ROLES | STRING_ROLES | CELL_ROLES | SUMMARY_ROLES
 
 MAX_MAP_BYTES = 4_000_000
 MAX_EXPANDED = 4096  # signals that one pattern may name
@@ -55,8 +68,26 @@ TEXT_KEYS = ("source", "path", "string", "index")  # may hold patterns
 NUMBER_KEYS = {"rate_s": 0.0, "deadband": 0.0, "heartbeat_s": 60.0, "frozen_s": 0.0}  # and their defaults
 SENDER_KEYS = {"address": 253, "name": (1 << 64) - 1}  # of J1939, and their highest values
 INVALID_KEYS = ("not_available", "error")
+BALANCING_KEYS = ("current_a", "resistance_ohm")  # what a switch that is on takes from its cell
+KEYS_OF_ROLES = {
+    "window": {"bms_soc"},
+    "open": CONTACTOR_ROLES,
+    "current_a": {"balancing"},
+    "resistance_ohm": {"balancing"},
+}
 SIGNAL_KEYS = frozenset(
-    {*TEXT_KEYS, *NUMBER_KEYS, *SENDER_KEYS, *INVALID_KEYS, "sign", "unit", "role", "window"}
+    {
+        *TEXT_KEYS,
+        *NUMBER_KEYS,
+        *SENDER_KEYS,
+        *INVALID_KEYS,
+        *BALANCING_KEYS,
+        "sign",
+        "unit",
+        "role",
+        "window",
+        "open",
+    }
 )
 
 _FIELD = re.compile(r"\{([A-Za-z])(?::0(\d)d)?\}")
@@ -72,6 +103,8 @@ class Signal:
     `address` or `name` choose one J1939 sender of the message, by its source address or its 64 bit NAME
     (SAE J1939-81); both None: whoever sends it. `not_available` and `error` are the raw numbers, before
     scale and offset, with which the sender says so, (lowest, highest); (nan, nan) is a float's NaN.
+    `open`: the (lowest, highest) physical values of a contactor that say that it is open. `current_a` or
+    `resistance_ohm`: what a balancing switch lets out of its cell; neither: the signal is that current.
     """
 
     channel: int
@@ -93,6 +126,9 @@ class Signal:
     name: int | None = None
     not_available: tuple[float, float] | None = None
     error: tuple[float, float] | None = None
+    open: tuple[float, float] = (0.0, 0.0)
+    current_a: float | None = None
+    resistance_ohm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -278,6 +314,14 @@ class _Entry:
         for key in INVALID_KEYS:
             if key in self.entry and _range_of(self.entry[key]) is None:
                 self._wrong(key, f"{key} must be a raw number, or [LOWEST, HIGHEST]")
+        if "open" in self.entry and not _is_finite(_range_of(self.entry["open"])):
+            self._wrong("open", "open must be a number, or [LOWEST, HIGHEST]")
+        given = [key for key in BALANCING_KEYS if key in self.entry]
+        for key in given:
+            if not _is_number(self.entry[key]) or not self.entry[key]:
+                self._wrong(key, f"{key} must be a number above 0")
+        if len(given) > 1:
+            self._wrong(given[0], f"{' and '.join(given)} say the same thing: give one")
         if "window" in self.entry and not _is_window(self.entry["window"]):
             self._wrong("window", "window must be two numbers, 0 <= low < high <= 1")
 
@@ -309,6 +353,9 @@ class _Entry:
 
     def _check_role(self) -> None:
         role = self.entry.get("role")
+        for key, roles in KEYS_OF_ROLES.items():
+            if key in self.entry and role not in roles:
+                self._wrong(key, f"only role {' and '.join(map(repr, sorted(roles)))} has {key}")
         if role is None:
             return
         if role not in ROLES:
@@ -317,13 +364,13 @@ class _Entry:
         needed = {"string", "index"} if role in CELL_ROLES else {"string"} if role in STRING_ROLES else set()
         for key in sorted(needed - self.entry.keys()):
             self._wrong("role", f'role {role!r} needs {key} = "{{{key[0]}}}" or a number')
-        if "window" in self.entry and role != "bms_soc":
-            self._wrong("window", "only role 'bms_soc' has a window")
 
     def _common(self) -> Signal:
         """What all signals of a pattern share."""
         window = self.entry.get("window")
         number = {key: float(self.entry.get(key, default)) for key, default in NUMBER_KEYS.items()}
+        balancing = {key: float(self.entry[key]) for key in BALANCING_KEYS if key in self.entry}
+        low, high = _range_of(self.entry.get("open", 0)) or (0, 0)
         return Signal(
             channel=self.reader.channel,
             message="",
@@ -337,6 +384,9 @@ class _Entry:
             deadband=number["deadband"],
             heartbeat_s=number["heartbeat_s"],
             frozen_s=number["frozen_s"],
+            open=(float(low), float(high)),
+            current_a=balancing.get("current_a"),
+            resistance_ohm=balancing.get("resistance_ohm"),
         )
 
     def _filled(self, numbers: Mapping[str, int]) -> dict[str, str]:
@@ -365,6 +415,11 @@ class _Entry:
             if key in values and not re.fullmatch(r"[0-9]{1,5}", values[key]):
                 self._wrong(key, f"{key} must be a number, or a pattern that gives one")
         self._check_j1939(message)
+        if base.role == "balancing" and unit is not None and (unit == "A") == _is_switch(base):
+            self._wrong(
+                "role",
+                "a balancing current has a path in A; a switch has not, but current_a or resistance_ohm",
+            )
         invalid = self._invalid(signal) if signal is not None else {}
         factor = self._factor(signal, unit) if signal is not None and unit is not None else None
         if len(self.reader.problems) > before or factor is None or unit is None:
@@ -453,6 +508,14 @@ def _range_of(value: Any) -> tuple[float, float] | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MAX_SECONDS
+
+
+def _is_finite(pair: tuple[float, float] | None) -> bool:
+    return pair is not None and all(math.isfinite(n) for n in pair)
+
+
+def _is_switch(signal: Signal) -> bool:
+    return signal.current_a is not None or signal.resistance_ohm is not None
 
 
 def _is_window(value: Any) -> bool:

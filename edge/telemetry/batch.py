@@ -15,6 +15,8 @@ the raw value sum(dv[:k+1]). A float, or an integer over 53 bits, travels as its
 string, not as a delta, because JSON numbers can't carry it.
 
 A schema:  {"v": 1, "bus", "boot", "seq", "hash", "columns": [{"path", "unit", "encoding", ...}]}
+An event:  {"v": 1, "bus", "boot", "seq", "event", "change": "opened" or "closed", "what", "thing", ...}; see
+           docs/events.md. It is small, and a person may have to act on it: it goes ahead of all batches.
 
 Encodings:  raw      a DBC signal's raw integer:      physical = raw * scale + offset
             quantum  an estimate rounded to `quantum`: physical = raw * scale + offset
@@ -53,7 +55,8 @@ Encoding = Annotated[
     ),
 ]
 Kind = Literal["batch", "schema", "event"]
-T = TypeVar("T", "Batch", "SchemaPayload", "Ack")
+Severity = Literal["info", "warning", "critical"]
+T = TypeVar("T", "Batch", "SchemaPayload", "EventPayload", "Ack")
 IntArray = npt.NDArray[np.int64]
 Seq = Annotated[int, msgspec.Meta(ge=1, lt=BITS)]
 Millis = Annotated[int, msgspec.Meta(ge=-BITS, le=BITS)]
@@ -85,12 +88,51 @@ class SchemaPayload(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...]
 
 
+class EventPayload(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event item's JSON: something that a person must know was found, or is over.
+
+    `event` is the seq of the item that opened it: its name within the boot. Times are the core's monotonic ms, and
+    the wall's; `since_ms` is when it began as far as we saw.
+    """
+
+    v: int
+    bus: str
+    boot: str
+    seq: Seq
+    event: Seq
+    change: Literal["opened", "closed"]
+    severity: Severity
+    what: Annotated[
+        str, msgspec.Meta(pattern="^[a-z0-9_]{1,64}$", description="what was found: docs/events.md")
+    ]
+    thing: Annotated[str, msgspec.Meta(max_length=256, description="what it is about: a VSS path or branch")]
+    text: Annotated[str, msgspec.Meta(max_length=1024, description="one sentence for people")]
+    t_ms: Millis
+    since_ms: Millis
+    wall_ms: Millis
+    clock: str
+    evidence: Annotated[
+        dict[str, float | str | None], msgspec.Meta(max_length=64, description="the numbers that made it")
+    ]
+    why: Annotated[
+        Literal["", "over", "worse", "milder"],
+        msgspec.Meta(description="of a closed one; worse and milder: another severity of it opened"),
+    ] = ""
+
+    def to_item(self, operator: str) -> Item:
+        """The event as a sealed item."""
+        leaf = f"event/{self.severity}"
+        return Item("event", operator, self.bus, self.boot, self.seq, pack(self), leaf)
+
+
 class Ledger(msgspec.Struct, frozen=True):
     """Counts since the boot, of each CAN channel and of the rest; docs/protocol.md says what each is."""
 
     can: dict[str, dict[str, Count]] = {}
     lost: dict[str, Count] = {}
     memory_refused: Count = 0
+    events_held_back: Count = 0
+    battery: dict[str, Count] = {}
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -315,6 +357,24 @@ def decode_schema(payload: bytes) -> SchemaPayload:
     if Schema(schema.columns).hash != schema.hash:
         raise BatchError("the schema's hash is not that of its columns")
     return schema
+
+
+def decode_event(payload: bytes) -> EventPayload:
+    """An event from its payload.
+
+    Raises
+    ------
+    BatchError
+        Anything about it is not as the format says.
+    """
+    event = _decoded(unpack(payload), EventPayload)
+    if event.event > event.seq or (event.change == "opened") != (event.event == event.seq):
+        raise BatchError(
+            f"event {event.event} was {event.change} by item {event.seq}: an event is named after its opening"
+        )
+    if (event.change == "closed") != bool(event.why):
+        raise BatchError("an event says why it closed, and only then")
+    return event
 
 
 class Acknowledged(msgspec.Struct, frozen=True):

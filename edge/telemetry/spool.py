@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS item (
     id INTEGER PRIMARY KEY AUTOINCREMENT, operator TEXT NOT NULL, bus TEXT NOT NULL, boot TEXT NOT NULL,
     seq INTEGER NOT NULL, kind TEXT NOT NULL, leaf TEXT NOT NULL, payload BLOB NOT NULL,
     UNIQUE (boot, seq));
+CREATE INDEX IF NOT EXISTS event ON item (id) WHERE kind = 'event';
 CREATE TABLE IF NOT EXISTS memory (one INTEGER PRIMARY KEY CHECK (one = 1), state BLOB NOT NULL);
 """
 COLUMNS = "id, kind, operator, bus, boot, seq, payload, leaf"
@@ -91,6 +92,11 @@ class Spool:
         """The schemas that still wait, in order of arrival."""
         rows = self._ask(f"SELECT {COLUMNS} FROM item WHERE kind = 'schema' ORDER BY id")
         return [(row[0], _item(row)) for row in rows]
+
+    def events(self, limit: int) -> list[Item]:
+        """The first events that still wait, in order of arrival; from an index, for the uplink asks all the time."""
+        rows = self._ask(f"SELECT {COLUMNS} FROM item WHERE kind = 'event' ORDER BY id LIMIT ?", limit)
+        return [_item(row) for row in rows]
 
     def settle(self, boot: str, upto: int, ranges: Iterable[tuple[int, int]] = ()) -> int:
         """Forget what the depot has acknowledged; returns how many items left.

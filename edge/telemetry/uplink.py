@@ -2,10 +2,11 @@
 
 Rules: nothing leaves the spool before the depot acknowledged it. At most `WINDOW` items are on their way
 (published, not yet acknowledged by the depot); what the depot has not acknowledged after `RESEND_S` is
-published again. Schemas go first on every connection. MQTT 5; a new 3.1.1 client where the broker
+published again. Schemas go first on every connection; events go ahead of all batches, however many of those wait
+and are on their way: they have a window of their own. MQTT 5; a new 3.1.1 client where the broker
 answers 132 or twice closes before its CONNACK.
 
-One thread owns the MQTT client and its own connection to the spool; `publish_state` and `stop` may be
+One thread owns the MQTT client and its own connection to the spool; `publish_state`, `hurry` and `stop` may be
 called from any other.
 """
 
@@ -36,6 +37,7 @@ log = logging.getLogger("ayaz.uplink")
 
 TOPIC = "ebus/v1"
 WINDOW = 16
+EVENT_WINDOW = 8
 RESEND_S = 30.0
 POLL_S = 0.05
 KEEPALIVE_S = 30
@@ -89,6 +91,7 @@ class Uplink:
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
         self._client: mqtt.Client | None = None
         self._sent: dict[tuple[str, int], float] = {}  # on their way: when last published
+        self._sent_events: dict[tuple[str, int], float] = {}
         self._ever: set[tuple[str, int]] = set()  # published at least once and still spooled
         self._cursor = 0
         self.connected = False
@@ -104,6 +107,10 @@ class Uplink:
     def publish_state(self, state: dict[str, Any]) -> None:
         """Publish the retained `state`, if connected; an old one is of no use later."""
         self._inbox.put(("state", state))
+
+    def hurry(self) -> None:
+        """Something has been spooled that should not wait for the next look."""
+        self._inbox.put(("hurry", None))
 
     def stop(self, timeout: float) -> None:
         """Publish what waits while time allows, say offline, and end the thread."""
@@ -146,6 +153,7 @@ class Uplink:
             elif kind == "ack":
                 self._settle(spool, value)
             if self.connected:
+                self._send_events(spool)
                 self._send(spool)
             if deadline is not None and (now >= deadline or not spool.count() or not self.connected):
                 return
@@ -184,7 +192,7 @@ class Uplink:
             client.username_pw_set(user, self._password or self._broker.password)
         if self._tls:
             client.tls_set_context(self._tls)
-        client.max_inflight_messages_set(WINDOW + 4)
+        client.max_inflight_messages_set(WINDOW + EVENT_WINDOW + 4)
         client.will_set(f"{self._base}/status", self._status(online=False), qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -221,6 +229,7 @@ class Uplink:
         self.connected = True
         self._silent_closes = 0
         self._publish("status", self._status(online=True), retain=True)
+        self._sent_events.clear()
         self._sent.clear()  # what was on its way may be lost: begin again from the spool
         self._cursor = 0
         for _, item in spool.schemas():
@@ -252,8 +261,16 @@ class Uplink:
         client.disconnect()
         client.loop_stop()
 
+    def _send_events(self, spool: Spool) -> None:
+        """Those at the head of their queue that are not on their way, or for too long."""
+        now = time.monotonic()
+        for item in spool.events(EVENT_WINDOW):
+            last = self._sent_events.get((item.boot, item.seq))
+            if last is None or now - last > RESEND_S:
+                self._publish_item(item)
+
     def _send(self, spool: Spool) -> None:
-        """Fill the window: first what has waited too long for the depot, then what is new."""
+        """Fill the window with what is no event: first what has waited too long for the depot, then what is new."""
         now = time.monotonic()
         if self._sent and now - min(self._sent.values()) > RESEND_S:
             self._cursor = 0
@@ -263,6 +280,9 @@ class Uplink:
             if not waiting:
                 return
             for number, item in waiting:
+                if item.kind == "event":
+                    self._cursor = number
+                    continue
                 last = self._sent.get((item.boot, item.seq))
                 if last is None and room <= 0:
                     return
@@ -274,7 +294,8 @@ class Uplink:
     def _publish_item(self, item: Item) -> None:
         name = (item.boot, item.seq)
         self._publish(item.topic_leaf, item.payload, retain=item.kind == "schema")
-        self._sent[name] = time.monotonic()
+        sent = self._sent_events if item.kind == "event" else self._sent
+        sent[name] = time.monotonic()
         if name in self._ever:
             self.redelivered += 1
         else:
@@ -295,6 +316,7 @@ class Uplink:
             self._ever -= gone
             for name in gone:
                 self._sent.pop(name, None)
+                self._sent_events.pop(name, None)
 
     def _publish(self, leaf: str, payload: bytes, *, retain: bool) -> mqtt.MQTTMessageInfo:
         assert self._client is not None

@@ -106,6 +106,8 @@ def test_bus_page_draws_its_plots(demo_url: str, visit: Callable[..., Page], wid
                 return seen.size > 20; }))""",
         timeout=30_000,
     )
+    expect(page.locator("[data-opinion]")).to_contain_text("of the cells' range", timeout=20_000)
+    expect(page.locator("[data-events]")).to_contain_text("Events")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # no sideways scrolling
     dark = page.evaluate("document.body.classList.contains('body--dark')")
     assert dark == (scheme == "dark")

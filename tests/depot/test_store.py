@@ -9,7 +9,7 @@ from depot.page import broken, thinned
 from depot.store import Store
 from edge.errors import StoreError
 from edge.signals.validity import ERROR, GOOD, NOT_AVAILABLE, STALE, SUSPECT
-from edge.telemetry.batch import BatchBuilder, Column, Item, Schema
+from edge.telemetry.batch import BatchBuilder, Column, EventPayload, Item, Schema, Severity
 
 SCHEMA = Schema((Column("Vehicle.Speed", "km/h", "raw", scale=0.5),))
 
@@ -144,3 +144,76 @@ def test_a_ledger_that_is_none_is_quarantined(store: Store, ledger: object) -> N
     builder.add(0, 1, 1)
     assert put(store, builder.seal(2, 0, WALL_MS, "ntp", ledger)[0]) == "quarantined"  # type: ignore[arg-type]
     assert store.verify()[0]["lost"] == {}
+
+
+def event(
+    seq: int, of: int | None = None, boot: str = "boot", severity: Severity = "warning", t_ms: int = 0
+) -> Item:
+    """Opened by `seq`, or closed by it where it is `of` another."""
+    return EventPayload(
+        v=1, bus="b", boot=boot, seq=seq, event=of or seq, change="closed" if of else "opened", severity=severity,
+        what="insulation_falls", thing="pack", text="over" if of else "low", t_ms=t_ms + 5000, since_ms=t_ms + 2000,
+        wall_ms=WALL_MS + t_ms + 5000, clock="ntp", evidence={"ohm_per_v": 400.0}, why="over" if of else "",
+    ).to_item("o")  # fmt: skip
+
+
+def in_boot(store: Store, boot: str) -> None:
+    store.put_live("o", "b", state={"t_ms": WALL_MS}, status={"v": 1, "online": True, "boot": boot})
+
+
+def test_an_event_is_stored_once_and_open_until_it_closes(store: Store) -> None:
+    in_boot(store, "boot")
+    assert put(store, event(5)) == "stored", "it needs no schema"
+    assert put(store, event(5)) == "duplicate"
+    assert store.keys("o", "b", "boot") == [5]
+    (one,) = store.events("o", "b", 0, 1)  # open ones, whenever they began
+    assert one.is_open
+    assert (one.severity, one.what, one.thing, one.text) == ("warning", "insulation_falls", "pack", "low")
+    assert one.since_ms == WALL_MS + 2000
+    assert one.opened["evidence"] == {"ohm_per_v": 400.0}
+    assert store.open_events() == {("o", "b"): {"warning": 1}}
+    put(store, event(9, of=5, t_ms=60_000))
+    assert store.open_events() == {}
+    assert store.events("o", "b", 0, 1) == []
+    (one,) = store.events("o", "b", WALL_MS, WALL_MS + 100_000)
+    assert not one.is_open
+    assert (one.text, one.since_ms, one.closed["why"]) == ("over", WALL_MS + 2000, "over")
+
+
+def test_its_closing_may_come_first(store: Store) -> None:
+    in_boot(store, "boot")
+    put(store, event(9, of=5))
+    assert store.open_events() == {}
+    put(store, event(5))
+    assert store.open_events() == {}
+    (one,) = store.events("o", "b", 0, 1 << 62)
+    assert one.opened
+    assert one.closed
+
+
+def test_events_end_with_their_boot(store: Store) -> None:
+    in_boot(store, "boot")
+    put(store, event(5))
+    put(store, event(6, severity="critical"))
+    assert store.open_events() == {("o", "b"): {"critical": 1, "warning": 1}}
+    in_boot(store, "next")
+    assert store.open_events() == {}
+    assert [e.is_open for e in store.events("o", "b", 0, 1 << 62)] == [False, False]
+    put(store, event(2, boot="next"))
+    put(store, event(7))  # of the old boot, late
+    assert store.open_events() == {("o", "b"): {"warning": 1}}
+
+
+@pytest.mark.parametrize("leaf", ["event/critical", "event/warning"])
+def test_an_event_on_a_wrong_topic_is_quarantined(store: Store, leaf: str) -> None:
+    item = event(5)
+    bus = "other" if leaf == item.topic_leaf else "b"
+    assert store.insert("o", bus, leaf, item.payload) == "quarantined"
+    assert store.events("o", bus, 0, 1 << 62) == []
+
+
+def test_another_event_of_the_same_key_is_quarantined(store: Store) -> None:
+    put(store, event(5))
+    assert put(store, event(5, t_ms=1)) == "quarantined"
+    (one,) = store.events("o", "b", 0, 1 << 62)
+    assert one.opened["t_ms"] == 5000

@@ -15,7 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from depot.store import Store
 from depot.subscriber import Subscriber
 from edge.errors import BrokerError
-from edge.telemetry.batch import BatchBuilder, Column, Item, Schema, decode_ack, pack, unpack
+from edge.telemetry.batch import BatchBuilder, Column, EventPayload, Item, Schema, decode_ack, pack, unpack
 from tests.conftest import eventually
 
 SCHEMA = Schema((Column("Vehicle.Speed", "km/h", "raw"),))
@@ -25,6 +25,16 @@ def batch(seq: int) -> Item:
     builder = BatchBuilder("o", "b", "boot", SCHEMA)
     builder.add(0, 1000 * seq, seq)
     return builder.seal(seq, 1000 * seq, 1_764_000_000_000 + 1000 * seq, "ntp", {})[0]
+
+
+def event(seq: int) -> Item:
+    """Every second one opens, the other one closes it."""
+    closes = seq % 2
+    return EventPayload(
+        v=1, bus="b", boot="boot", seq=seq, event=seq - closes, change="closed" if closes else "opened", severity="critical",
+        what="temperature_rises", thing="t", text="hot", t_ms=seq, since_ms=seq, wall_ms=seq, clock="ntp", evidence={"a": 1.0},
+        why="over" if closes else "",
+    ).to_item("o")  # fmt: skip
 
 
 @pytest.fixture
@@ -84,6 +94,17 @@ def test_a_batch_before_its_schema_waits_for_it(bus: Bus, store: Store, subscrib
     bus.say("batch", batch(5).payload)
     while decode_ack(bus.acks.get(timeout=10)).boots["boot"].ranges != [(5, 5)]:
         pass
+
+
+def test_an_event_needs_no_schema_and_is_acknowledged(bus: Bus, store: Store, subscriber: Subscriber) -> None:
+    for item in (event(7), event(6), event(6)):
+        bus.say(item.topic_leaf, item.payload)
+    eventually(lambda: (subscriber.counts.stored, subscriber.counts.duplicate) == (2, 1), 10)
+    while decode_ack(bus.acks.get(timeout=10)).boots["boot"].ranges != [(6, 7)]:
+        pass
+    (one,) = store.events("o", "b", 0, 1 << 62)
+    assert one.opened
+    assert one.closed
 
 
 def test_poison_blocks_nothing(bus: Bus, store: Store, subscriber: Subscriber) -> None:
@@ -150,7 +171,7 @@ def test_any_mutated_item_is_stored_parked_or_quarantined(store: Store) -> None:
     store.insert("o", "b", schema.topic_leaf, schema.payload)
     outcomes = set()
     for _ in range(3000):
-        item = rng.choice([schema, batch(rng.randrange(2, 50))])
+        item = rng.choice([schema, batch(rng.randrange(2, 50)), event(rng.randrange(50, 99))])
         plain = msgspec.json.decode(unpack(item.payload))
         try:
             payload = pack(mutated(plain, rng))
@@ -158,4 +179,5 @@ def test_any_mutated_item_is_stored_parked_or_quarantined(store: Store) -> None:
             continue
         outcomes.add(store.insert("o", "b", item.topic_leaf, payload))
     assert outcomes == {"stored", "duplicate", "parked", "quarantined"}
+    assert len(store.events("o", "b", 0, 1 << 62)) > 10
     assert all(b"payload" not in row for row in store.series("o", "b", "Vehicle.Speed", 0, 1 << 62))

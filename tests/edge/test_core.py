@@ -12,7 +12,8 @@ import pytest
 from edge.battery.model import load_cell
 from edge.can.frames import ERROR as ERROR_FRAME
 from edge.can.frames import EXTENDED, FRAME, REMOTE, Frames
-from edge.core import BMS_SOC, PACK_SOC, Core, Setup
+from edge.core import Core, Setup
+from edge.pack import BMS_SOC, PACK_SOC
 from edge.signals.catalogue import load_catalogue
 from edge.signals.validity import ERROR, GOOD, NEVER, NOT_AVAILABLE, STALE, SUSPECT
 from edge.telemetry.batch import Item, decode_batch
@@ -259,9 +260,9 @@ def estimate_of(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, 
     assert estimator is not None
     step = estimator.step
 
-    def spy(dt_s: float, *inputs: np.ndarray) -> None:
+    def spy(dt_s: float, *inputs: np.ndarray, **more: np.ndarray | None) -> None:
         given.append(tuple(float(v) for part in inputs for v in part))
-        step(dt_s, *inputs)
+        step(dt_s, *inputs, **more)
 
     monkeypatch.setattr(estimator, "step", spy)
     return given

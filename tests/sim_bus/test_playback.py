@@ -12,7 +12,14 @@ import pytest
 
 from edge.cli import run_command
 from sim_bus.command import run_simulation
-from sim_bus.playback import BMS_SOC_ERROR, CELL_SPREAD_V, SENSOR_SPREAD_DEGC, Playback
+from sim_bus.playback import (
+    BMS_SOC_ERROR,
+    CELL_SPREAD_V,
+    SENSOR_BIAS_C,
+    SENSOR_GAIN,
+    SENSOR_SPREAD_DEGC,
+    Playback,
+)
 from sim_bus.simulation import CELL_NOISE_V, CURRENT_NOISE_A
 
 EXTRACT = Path(__file__).parent.parent / "data" / "battery" / "lg_hg2_US06_-10_extract.csv.gz"
@@ -41,14 +48,21 @@ def at(measured: dict[str, np.ndarray], name: str, times: np.ndarray) -> np.ndar
     return np.interp(times + measured["time_s"][0], measured["time_s"], measured[name])
 
 
+def capacity_ah(measured: dict[str, np.ndarray]) -> float:
+    """The measured cell's: what was counted, over what that changed."""
+    moved = np.trapezoid(measured["current_A"], measured["time_s"]) / 3600
+    return float(moved / (measured["soc"][0] - measured["soc"][-1]))
+
+
 def test_the_bus_says_what_was_measured(played: tuple[Any, Any], measured: dict[str, np.ndarray]) -> None:
     decoded, _ = played
     times = np.arange(1, DURATION_S) / 2
     current = at(measured, "current_A", times)
+    sensed = SENSOR_GAIN * current + SENSOR_BIAS_C * capacity_ah(measured)
     offset_v = 5 * (CELL_SPREAD_V + CELL_NOISE_V) / 176**0.5  # of a string's mean cell
     for name, expected, tolerance in (
-        ("PackCurrent", -2 * PARALLEL * current, 5 * CURRENT_NOISE_A * 2**0.5 + 0.05),
-        ("String2_Current", -PARALLEL * current, 5 * CURRENT_NOISE_A + 0.025),
+        ("PackCurrent", -2 * PARALLEL * sensed, 5 * CURRENT_NOISE_A * 2**0.5 + 0.05),
+        ("String2_Current", -PARALLEL * sensed, 5 * CURRENT_NOISE_A + 0.025),
         ("PackVoltage", 176 * at(measured, "voltage_V", times), 176 * offset_v + 0.05),
     ):
         error = decoded.last_before(name, times) - expected
@@ -83,7 +97,10 @@ def test_the_truth_is_the_files_and_the_bms_is_off_by_its_error(
     ):
         np.testing.assert_allclose(truth[column], factor * at(measured, name, truth["t_s"]), atol=1e-5)
     error = truth["bms_soc"] - truth["soc"]
-    assert np.abs(error - BMS_SOC_ERROR).max() < 0.005
+    assert abs(error[0] - BMS_SOC_ERROR) < 0.001
+    hours = truth["t_s"][-1] / 3600
+    gained = (SENSOR_GAIN - 1) * (truth["soc"][0] - truth["soc"][-1]) + SENSOR_BIAS_C * hours
+    assert error[0] - error[-1] == pytest.approx(gained, abs=0.001), "it drifts, as its sensor says"
     shown = 0.05 + decoded.last_before("SoC", truth["t_s"][1:]) / 100 * 0.9
     assert np.abs(shown - np.clip(truth["bms_soc"][1:], 0.05, 0.95)).max() <= 0.0026
     assert np.isnan(truth["speed_kmh"]).all()

@@ -18,6 +18,8 @@ from edge.monitor.feeds import LiveFeed, LogFeed
 from edge.signals.catalogue import find_database, load_database
 from edge.signals.validity import GOOD, NEVER, STALE
 from tests.conftest import CHANNELS
+from tests.edge.bus_of_cells import Bus as CellBus
+from tests.edge.bus_of_cells import make_setup as make_setup_of_parts
 
 
 def bus_of(config: Path) -> Bus:
@@ -44,7 +46,18 @@ def test_the_battery_is_the_agents(day: Path, config: Path, capsys: pytest.Captu
     assert 2.0 < pack.cell_v.min() <= pack.cell_v.max() < 3.7
     assert pack.voltage_v == pytest.approx(pack.cell_v[:176].sum(), rel=0.01)
     assert pack.weakest is not None
-    assert pack.cell_soc[pack.weakest] == pack.cell_soc.min()
+    assert pack.cell_soc[pack.weakest] == pack.cell_soc[pack.string == pack.string[pack.weakest]].min()
+
+
+def test_a_battery_that_shows_few_voltages(tmp_path: Path) -> None:
+    parts = ["string_current", "string_voltage", "pack_voltage"]
+    setup = make_setup_of_parts(tmp_path, parts, strings=2, series=24)
+    bus = Bus.of_setup(setup, [ChannelInfo("bms", 500_000, 500_000)])
+    CellBus(bus, seed=3, strings=2).run(5)  # type: ignore[arg-type]
+    pack = bus.picture().battery
+    assert pack is not None
+    assert 0 < pack.soc < 1
+    assert (len(pack.string_soc), len(pack.cell_v), len(pack.cell_soc), pack.weakest) == (2, 0, 0, None)
 
 
 def test_messages_are_named_and_have_the_maps_periods(day: Path, config: Path) -> None:

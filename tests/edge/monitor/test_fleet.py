@@ -13,12 +13,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from rich.cells import cell_len
 
 from edge.cli import run_command
-from edge.core import PACK, PACK_SOC, PACK_SOC_SD
 from edge.errors import BrokerError
 from edge.monitor import fleet
 from edge.monitor.command import FleetDesk
 from edge.monitor.fleet import Fleet, FleetFeed, FleetPicture
 from edge.monitor.fleet_view import FleetState, fleet_page
+from edge.pack import PACK, PACK_SOC, PACK_SOC_SD
 from tests.conftest import eventually, free_port
 
 STATE = {

@@ -127,6 +127,18 @@ def test_battery_shows_every_cell(picture: BusPicture) -> None:
     assert f"{pack.cell_v[low]:.3f} V  string {pack.string[low]} cell {pack.index[low]}" in text
 
 
+def test_a_battery_that_shows_few_voltages(picture: BusPicture) -> None:
+    assert picture.battery is not None
+    no, whole = np.zeros(0), np.zeros(0, np.int64)
+    few = dataclasses.replace(
+        picture.battery, weakest=None, string=whole, index=whole, cell_v=no, cell_soc=no, temp_degc=no,
+        temp_string=whole, temp_index=whole, string_soc=np.array([0.5, 0.625]),
+    )  # fmt: skip
+    text = shown(dataclasses.replace(picture, battery=few), "Battery")
+    assert "1: 50.0 %   2: 62.5 %" in text
+    assert "cells by" not in text
+
+
 def test_a_battery_of_which_nothing_is_known(picture: BusPicture) -> None:
     assert picture.battery is not None
     n = len(picture.battery.cell_v)

@@ -236,6 +236,13 @@ def test_what_a_sender_says_instead_of_a_number(tmp_path: Path) -> None:
         ('error = "FE"', "error must be"),
         ("error = [1, 2, 3]", "error must be"),
         ("frozen_s = -1", "frozen_s must be"),
+        ('open = "no"', "open must be a number, or [LOWEST, HIGHEST]"),
+        ("open = nan", "open must be"),
+        ("open = 0", "only role 'contactors' and 'string_contactor' has open"),
+        ("current_a = 0.1", "only role 'balancing' has current_a"),
+        ("resistance_ohm = 33", "only role 'balancing' has resistance_ohm"),
+        ("current_a = 0", "current_a must be a number above 0"),
+        ("resistance_ohm = 1\ncurrent_a = 1", "say the same thing: give one"),
     ],
 )
 def test_a_mistake_in_a_signal_has_its_line(tmp_path: Path, line: str, says: str) -> None:
@@ -243,6 +250,40 @@ def test_a_mistake_in_a_signal_has_its_line(tmp_path: Path, line: str, says: str
     found = problems(tmp_path, HEAD + amps(line, path=path))
     number = 9 + line.count("\n") if "\n" in line and not line.startswith("name") else 9
     assert [p for p in found if says in p and f"mine.toml:{number}: " in p], found
+
+
+def balancing(*lines: str, path: str) -> str:
+    return amps('role = "balancing"', 'string = "1"', 'index = "2"', *lines, path=f"String1.Cell002.{path}")
+
+
+def test_contactors_and_balancing(tmp_path: Path) -> None:
+    contactor = amps('role = "contactors"', "open = [0, 2]", 'unit = ""', path="Bms.IsContactorClosed")
+    (signal,) = load(tmp_path, HEAD + contactor).signals
+    assert signal.open == (0, 2)
+    (signal,) = load(tmp_path, HEAD + contactor.replace("open = [0, 2]", "")).signals
+    assert signal.open == (0, 0)
+    switch = balancing("resistance_ohm = 33", 'unit = ""', path="IsBalancing")
+    (signal,) = load(tmp_path, HEAD + switch).signals
+    assert (signal.current_a, signal.resistance_ohm) == (None, 33)
+    (signal,) = load(tmp_path, HEAD + balancing("sign = -1", path="BalancingCurrent")).signals
+    assert (signal.current_a, signal.resistance_ohm, signal.factor) == (None, None, -1)
+
+
+@pytest.mark.parametrize(
+    ("line", "path"), [("current_a = 1", "BalancingCurrent"), ('unit = ""', "IsBalancing")]
+)
+def test_balancing_is_a_switch_or_a_current(tmp_path: Path, line: str, path: str) -> None:
+    found = problems(tmp_path, HEAD + balancing(line, path=path))
+    assert any("mine.toml:9: a balancing current has a path in A; a switch" in p for p in found), found
+
+
+@pytest.mark.parametrize("role", ["cell_voltage_min", "cell_voltage_mean", "cell_count", "pack_serial"])
+def test_one_of_the_pack_or_one_of_each_string(tmp_path: Path, role: str) -> None:
+    one = amps(f'role = "{role}"')
+    two = amps(f'role = "{role}"', 'string = "1"', path="String1.Current", signal="Turn", head="").replace(
+        "[[signals]]", '[[signals]]\nunit = "A"'
+    )
+    assert [s.string for s in load(tmp_path, HEAD + one + two).signals] == [None, 1]
 
 
 def test_a_signal_without_a_scale_is_no_number(tmp_path: Path) -> None:

@@ -13,12 +13,15 @@ from edge.telemetry.batch import (
     Acknowledged,
     BatchBuilder,
     Column,
+    EventPayload,
     Item,
     Schema,
     decode_ack,
     decode_batch,
+    decode_event,
     decode_schema,
     encode_ack,
+    pack,
     physical,
     unpack,
 )
@@ -151,3 +154,34 @@ def test_bombs_and_giants_are_refused() -> None:
         decode_batch(zstandard.compress(bytes(1 << 26)))
     with pytest.raises(BatchError):
         decode_batch(bytes(MAX_COMPRESSED + 1))
+
+
+OPENED = EventPayload(
+    v=1, bus="b", boot="boot", seq=7, event=7, change="opened", severity="warning", what="cell_deviates", thing="X.Cell001",
+    text="A cell deviates", t_ms=9000, since_ms=4000, wall_ms=1_700_000_009_000, clock="ntp",
+    evidence={"soc_deviation_pct": -4.5, "resistance_score": float("nan"), "note": "x"},
+)  # fmt: skip
+
+
+def test_an_event_comes_back_as_it_was() -> None:
+    item = OPENED.to_item("o")
+    assert (item.kind, item.topic_leaf, item.operator, item.bus, item.boot, item.seq) == (
+        "event", "event/warning", "o", "b", "boot", 7,
+    )  # fmt: skip
+    got = decode_event(item.payload)
+    assert got.evidence == {"soc_deviation_pct": -4.5, "resistance_score": None, "note": "x"}, "NaN is null"
+    assert msgspec.structs.replace(got, evidence=OPENED.evidence) == OPENED
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"v": 2}, {"event": 8}, {"event": 3}, {"change": "closed"}, {"change": "closed", "event": 3}, {"why": "over"},
+        {"severity": "bad"}, {"what": "Not a name"}, {"what": ""}, {"text": "x" * 2000}, {"evidence": {"a": [1]}},
+        {"evidence": {str(n): 1.0 for n in range(99)}}, {"seq": 0}, {"t_ms": 1 << 60},
+    ],
+)  # fmt: skip
+def test_what_is_no_event(wrong: dict[str, object]) -> None:
+    plain = msgspec.json.decode(unpack(OPENED.to_item("o").payload))
+    with pytest.raises(BatchError):
+        decode_event(pack(plain | wrong))

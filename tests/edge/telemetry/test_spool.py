@@ -31,6 +31,19 @@ def test_survives_closing_and_settles_ranges(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_events_are_found_among_all_that_waits(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    assert spool.events(9) == []
+    event = [Item("event", "o", "b", "x", n, b"e", "event/warning") for n in (3, 5, 6)]
+    spool.append([*items("x", 1, 2), event[0], *items("x", 4, 4), *event[1:]])
+    assert spool.events(2) == event[:2]
+    spool.settle("x", 3)
+    assert spool.events(9) == event[1:]
+    plan = spool._ask("EXPLAIN QUERY PLAN SELECT id FROM item WHERE kind = 'event' ORDER BY id LIMIT 8")
+    assert "INDEX event" in plan[0][-1], "found without a look at the batches that wait"
+    spool.close()
+
+
 def test_all_or_nothing(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.db")
     spool.append(items("x", 1, 2))

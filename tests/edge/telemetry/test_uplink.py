@@ -129,6 +129,41 @@ def test_sent_again_where_the_acknowledgement_stays_away(
     depot.close()
 
 
+def test_events_overtake_the_batches_that_wait(
+    mosquitto: Any, spool: Spool, start: Callable[..., Uplink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window is full of batches that no depot acknowledges; the event goes out at once, and again, and leaves."""
+    depot = Listener(mosquitto.port)
+    uplink = start(mosquitto.url)
+    for n in range(2, uplink_module.WINDOW + 1):
+        assert depot.take("batch") == b"payload %d" % n
+    spool.append([Item("event", "o", "b", "boot", 41, b"hot", "event/critical"), batch(42)])
+    uplink.hurry()
+    assert depot.heard.get(timeout=10)[:2] == ("event/critical", b"hot")
+    monkeypatch.setattr(uplink_module, "RESEND_S", 0.5)
+    assert depot.take("event/critical") == b"hot"
+    depot.acknowledge(encode_ack({"boot": Acknowledged(0, [(41, 41)])}))
+    eventually(lambda: not spool.events(1), 10)
+    depot.acknowledge(encode_ack({"boot": Acknowledged(42)}))
+    eventually(lambda: spool.count() == 0, 10)
+    depot.close()
+
+
+def test_more_events_than_their_window(mosquitto: Any, spool: Spool, start: Callable[..., Uplink]) -> None:
+    """They go in order, and batches still go beside them."""
+    events = [Item("event", "o", "b", "boot", n, b"event %d" % n, "event/info") for n in range(41, 61)]
+    spool.append(events)
+    depot = Listener(mosquitto.port)
+    start(mosquitto.url)
+    for n in range(41, 41 + uplink_module.EVENT_WINDOW):
+        assert depot.take("event/info") == b"event %d" % n
+    depot.take("batch")
+    depot.acknowledge(encode_ack({"boot": Acknowledged(0, [(41, 48)])}))
+    for n in range(49, 49 + uplink_module.EVENT_WINDOW):
+        assert depot.take("event/info") == b"event %d" % n
+    depot.close()
+
+
 def connect_level(connection: socket.socket) -> int:
     """The protocol level of the CONNECT that comes in: 5, or 4 for MQTT 3.1.1."""
     packet = connection.recv(4096)

@@ -1,0 +1,1 @@
+"""Measured cells that the demo plays back; where they are from: README.md."""
