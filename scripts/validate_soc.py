@@ -58,7 +58,7 @@ class Row:
     starts: tuple[str, ...] = ("right", "wrong")
 
 
-LG_FIT, LG_REFERENCE = "slow, pulses, US06, LA92", "1 %"
+LG_FIT, LG_REFERENCE = "slow, pulses, US06, LA92", "± 1 %"
 ROWS = {
     "nmc_warm": Row("NMC, 40, 25, 10 °C", LG_FIT, LG_REFERENCE, (1.0, 2.5), (0.5, 1.5)),
     "nmc_0": Row("NMC, 0 °C", LG_FIT, LG_REFERENCE, (1.2, 3), (0.6, 1.5)),
@@ -68,7 +68,7 @@ ROWS = {
     "lfp": Row(
         "LFP, 45 to -25 °C, right start",
         "slow, drives at the other temperatures",
-        "0.2 %",
+        "± 0.2 %",
         (2, 4),
         (1, 2),
         ("right",),
@@ -76,7 +76,7 @@ ROWS = {
     "lfp_fitted": Row(
         "the same, by the cell as shipped (not unseen)",
         "slow, these drives",
-        "0.2 %",
+        "± 0.2 %",
         (2, 4),
         (1, 2),
         ("right",),
@@ -84,28 +84,28 @@ ROWS = {
     "nmc_lab_warming": Row(
         "NMC simulated, warming from -20 to +15 °C",
         "simulated, -20 to 25 °C",
-        "none: a simulation",
+        "exact, simulated",
         (2, 6),
         (1, 3),
     ),
     "nmc_lab": Row(
         "NMC simulated, -15 and 5 °C (limits of 0 °C)",
         "simulated, -20 to 25 °C",
-        "none: a simulation",
+        "exact, simulated",
         (1.2, 3),
         (0.6, 1.5),
     ),
     "nmc_lab_-30": Row(
         "NMC simulated, -30 °C (limits of -20 °C)",
         "simulated, -20 to 25 °C",
-        "none: a simulation",
+        "exact, simulated",
         (1.5, 4),
         (0.8, 2.5),
     ),
     "lfp_lab_-30": Row(
         "LFP simulated, 15 to -30 °C, right start",
         "simulated, -20 to 25 °C",
-        "none: a simulation",
+        "exact, simulated",
         (2, 4),
         (1, 2),
         ("right",),
@@ -434,7 +434,7 @@ def summary(found: list[Case]) -> str:
         starts = ([c for c in mine if c.start == s] for s in ("right", "wrong"))
         lines.append(
             [
-                f"{row.title}; ± {row.reference}",
+                f"{row.title}; {row.reference}",
                 row.fitted,
                 str(len(mine)),
                 "{:g} / {:g}".format(*row.must),
