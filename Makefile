@@ -25,6 +25,10 @@ $(VENV)/dev.stamp: $(SOURCES)
 	@scripts/make-venv $(PYTHON) $(VENV) dev
 	@touch $(VENV)/demo.stamp $@
 
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	@scripts/make-venv $(PYTHON) $(VENV) dev,bench
+	@touch $@
+
 demo: $(VENV)/demo.stamp
 	$(BIN)/ayaz demo $(DEMO)
 
@@ -44,7 +48,7 @@ campaign: $(VENV)/dev.stamp
 check: $(VENV)/dev.stamp
 	@scripts/check $(BIN)
 
-bench: $(VENV)/dev.stamp
+bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/run.py $(BENCH)
 
 clean:

@@ -32,4 +32,7 @@ def fastest(what: Callable[[], object], times: int) -> float:
 
 def version(distribution: str) -> str:
     """A peer's name and version, as the table prints it."""
-    return f"{distribution} {metadata.version(distribution)}"
+    try:
+        return f"{distribution} {metadata.version(distribution)}"
+    except metadata.PackageNotFoundError:
+        raise SystemExit(f"the peer {distribution} is not installed: make bench does it") from None
