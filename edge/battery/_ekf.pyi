@@ -11,17 +11,8 @@ TURN: int
 
 class Kernel:
     def __init__(self, model: CellModel, nodes: FloatArray) -> None: ...
-    def advance(
+    def bind(
         self,
-        dt_s: FloatArray,
-        current_a: FloatArray,
-        voltage_v: FloatArray,
-        temp_degc: FloatArray,
-        balancing_a: FloatArray,
-        opened: npt.NDArray[np.uint8],
-        out_soc: FloatArray,
-        out_sd: FloatArray,
-        pause_s: float,
         clock: FloatArray,
         string: IntArray,
         capacity_ah: FloatArray,
@@ -37,13 +28,17 @@ class Kernel:
         surprise_s: FloatArray,
         misfit: FloatArray,
         score: FloatArray,
-    ) -> int: ...
-    def mix(
-        self,
-        soc: FloatArray,
-        soc_sd: FloatArray,
-        x: FloatArray,
-        p: FloatArray,
-        cell: IntArray,
-        score: FloatArray,
     ) -> None: ...
+    def advance(
+        self,
+        dt_s: FloatArray,
+        current_a: FloatArray,
+        voltage_v: FloatArray,
+        temp_degc: FloatArray,
+        balancing_a: FloatArray | None,
+        opened: npt.NDArray[np.uint8] | None,
+        out_soc: FloatArray | None,
+        out_sd: FloatArray | None,
+        pause_s: float,
+    ) -> int: ...
+    def mix(self) -> None: ...

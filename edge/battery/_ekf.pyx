@@ -118,6 +118,11 @@ cdef struct Cell:
 cdef class Kernel:
     """A cell model's tables, laid out for the filters."""
 
+    cdef double[::1] clock, temp, soc, soc_sd, waited_s, surprise_s, misfit, score
+    cdef const double[::1] capacity_ah
+    cdef const long long[::1] string, cell
+    cdef double[:, ::1] relaxation_a, window, x
+    cdef double[:, :, ::1] p
     cdef const double[:, :, ::1] nodes
     cdef const double[::1] knee, model_sd, relaxation_sd, sample_sd
     cdef double tau[PROCESSES]
@@ -152,17 +157,8 @@ cdef class Kernel:
         self.h_sd, self.offset_c = u.hysteresis_sd, u.current_offset_c
         self.gain_sd = sqrt(model.capacity_rel_sd ** 2 + u.current_gain_sd ** 2)
 
-    def advance(
+    def bind(
         self,
-        const double[::1] dt_s,
-        const double[:, ::1] current_a,
-        const double[:, ::1] voltage_v,
-        const double[:, ::1] temp_degc,
-        const double[:, ::1] balancing_a,
-        const unsigned char[:, ::1] opened,
-        double[:, ::1] out_soc,
-        double[:, ::1] out_sd,
-        double pause_s,
         double[::1] clock,
         const long long[::1] string,
         const double[::1] capacity_ah,
@@ -179,6 +175,38 @@ cdef class Kernel:
         double[::1] misfit,
         double[::1] score,
     ):
+        """The arrays that `advance` and `mix` work on, all changed in place but those marked *.
+
+        Parameters
+        ----------
+        clock : [2] seconds in the open window, and of done windows since the last pause
+        string* : [n]; capacity_ah* : [n]; temp : [n] last known
+        relaxation_a : [n, 4] y_k; window : [n, COLUMNS] sums
+        soc, soc_sd : [n] the estimate
+        x : [r, 8] states; p : [r, 8, 8] covariances
+        cell* : [r] of each filter, 0 to n-1, rising
+        waited_s : [r] time since the last sample
+        surprise_s : [r] for how long samples have been out of bounds
+        misfit : [r] mean square of the model's errors, over what the model says of them
+        score : [r] ln of the likelihood of all samples so far
+        """
+        self.clock, self.string, self.capacity_ah, self.temp = clock, string, capacity_ah, temp
+        self.relaxation_a, self.window, self.soc, self.soc_sd = relaxation_a, window, soc, soc_sd
+        self.x, self.p, self.cell = x, p, cell
+        self.waited_s, self.surprise_s, self.misfit, self.score = waited_s, surprise_s, misfit, score
+
+    def advance(
+        self,
+        const double[::1] dt_s,
+        const double[:, ::1] current_a,
+        const double[:, ::1] voltage_v,
+        const double[:, ::1] temp_degc,
+        const double[:, ::1] balancing_a,
+        const unsigned char[:, ::1] opened,
+        double[:, ::1] out_soc,
+        double[:, ::1] out_sd,
+        double pause_s,
+    ):
         """Go through rows of measurements until `pause_s` seconds of windows are done; returns how many rows.
 
         Parameters
@@ -187,60 +215,44 @@ cdef class Kernel:
         current_a : [rows, S] of one cell of each string, positive = discharge; NaN = unknown
         voltage_v : [rows, n]; NaN = no new sample
         temp_degc : [rows, n]; NaN = as last known
-        balancing_a : [rows, n] what flows out of the cell beside the string's current; no rows: nothing does
-        opened : [rows, S] the string's contactors are open: the sensor shows its zero; no rows: they are closed
-        out_soc, out_sd : [rows, n] the estimate at each row; or no rows: not wanted
-        clock : [2] seconds in the open window, and of done windows since the last pause (changed)
-        string : [n]; capacity_ah : [n]; temp : [n] last known (changed)
-        relaxation_a : [n, 4] y_k (changed); window : [n, COLUMNS] sums (changed)
-        soc, soc_sd : [n] the estimate (changed)
-        x : [r, 8] states; p : [r, 8, 8] covariances; both changed in place
-        cell : [r] of each filter, 0 to n-1, rising
-        waited_s : [r] time since the last sample (changed)
-        surprise_s : [r] for how long samples have been out of bounds (changed)
-        misfit : [r] mean square of the model's errors, over what the model says of them (changed)
-        score : [r] ln of the likelihood of all samples so far (changed)
+        balancing_a : [rows, n] what flows out of the cell beside the string's current; None: nothing does
+        opened : [rows, S] the string's contactors are open: the sensor shows its zero; None: closed
+        out_soc, out_sd : [rows, n] the estimate at each row; None: not wanted
         """
         cdef Py_ssize_t row, c, done = 0
-        cdef bint balanced = balancing_a.shape[0] > 0
-        cdef bint may_open = opened.shape[0] > 0
-        cdef bint wanted = out_soc.shape[0] > 0
+        cdef bint balanced = balancing_a is not None
+        cdef bint may_open = opened is not None
+        cdef bint wanted = out_soc is not None
         with nogil:
             for row in range(dt_s.shape[0]):
                 self._row(
                     dt_s[row], &current_a[row, 0], &voltage_v[row, 0], &temp_degc[row, 0],
                     &balancing_a[row, 0] if balanced else NULL, &opened[row, 0] if may_open else NULL,
-                    string, capacity_ah, temp, relaxation_a, window, soc,
                 )
-                clock[0] += dt_s[row]
+                self.clock[0] += dt_s[row]
                 done = row + 1
-                if clock[0] >= WINDOW_S:
-                    self._close(
-                        clock[0], capacity_ah, temp, window, x, p, cell, waited_s, surprise_s, misfit, score
-                    )
-                    self._mix(soc, soc_sd, x, p, cell, score)
-                    clock[1] += clock[0]
-                    clock[0] = 0.0
+                if self.clock[0] >= WINDOW_S:
+                    self._close(self.clock[0])
+                    self._mix()
+                    self.clock[1] += self.clock[0]
+                    self.clock[0] = 0.0
                 if wanted:
-                    for c in range(soc.shape[0]):
-                        out_soc[row, c] = soc[c]
-                        out_sd[row, c] = soc_sd[c]
-                if clock[0] == 0.0 and clock[1] >= pause_s:
-                    clock[1] = 0.0
+                    for c in range(self.soc.shape[0]):
+                        out_soc[row, c] = self.soc[c]
+                        out_sd[row, c] = self.soc_sd[c]
+                if self.clock[0] == 0.0 and self.clock[1] >= pause_s:
+                    self.clock[1] = 0.0
                     break
         return done
 
-    def mix(self, double[::1] soc, double[::1] soc_sd, const double[:, ::1] x, const double[:, :, ::1] p,
-            const long long[::1] cell, const double[::1] score):
-        """Mean and sd of the guesses of each cell; see `advance`."""
+    def mix(self):
+        """Mean and sd of the guesses of each cell, into soc and soc_sd."""
         with nogil:
-            self._mix(soc, soc_sd, x, p, cell, score)
+            self._mix()
 
     cdef void _row(
         self, double dt, const double* current, const double* voltage, const double* temps,
         const double* balancing, const unsigned char* opened,
-        const long long[::1] string, const double[::1] capacity_ah, double[::1] temp,
-        double[:, ::1] relaxation, double[:, ::1] window, double[::1] soc,
     ) noexcept nogil:
         """What one row of measurements changes: sums of the window, and the charge."""
         cdef Py_ssize_t c, k
@@ -252,11 +264,19 @@ cdef class Kernel:
         cdef bint fresh = True, known, open_
         cdef double* w
         cdef double* y
+        cdef double* window = &self.window[0, 0]
+        cdef double* relaxation = &self.relaxation_a[0, 0]
+        cdef double* temp = &self.temp[0]
+        cdef double* soc = &self.soc[0]
+        cdef const double* capacity_ah = &self.capacity_ah[0]
+        cdef const long long* string = &self.string[0]
+        cdef Py_ssize_t n = self.soc.shape[0]
         for k in range(PROCESSES):
             keep[k] = exp(-dt / self.tau[k])
             lose[k] = 1.0 - keep[k]
-        for c in range(soc.shape[0]):
-            w, y = &window[c, 0], &relaxation[c, 0]
+        # plain pointers: the compiler knows that they stay
+        for c in range(n):
+            w, y = window + c * COLUMNS, relaxation + c * PROCESSES
             if fabs(temps[c]) <= TEMP_MAX_DEGC:  # NaN: no
                 temp[c] = temps[c]
             i = current[string[c]]
@@ -312,34 +332,32 @@ cdef class Kernel:
         cdef double knee = self.knee[t] * (1.0 - wt) + self.knee[t + 1] * wt
         return knee * asinh(i / knee)
 
-    cdef void _close(
-        self, double seconds, const double[::1] capacity_ah, const double[::1] temp, double[:, ::1] window,
-        double[:, ::1] x, double[:, :, ::1] p, const long long[::1] cell, double[::1] waited_s,
-        double[::1] surprise_s, double[::1] misfit, double[::1] score,
-    ) noexcept nogil:
+    cdef void _close(self, double seconds) noexcept nogil:
         """The window's end: every filter predicts, and those whose cell had a voltage correct."""
         cdef Window s
         cdef Cell c
         cdef Py_ssize_t r, n
         cdef long long before = -1
         self._share(&s, seconds)
-        for r in range(x.shape[0]):
-            if cell[r] != before:
-                before = cell[r]
-                self._gather(&c, seconds, capacity_ah[before], temp[before], &window[before, 0])
-            self._predict(&s, &c, &x[r, 0], &p[r, 0, 0], most(misfit[r], 1.0))
+        for r in range(self.x.shape[0]):
+            if self.cell[r] != before:
+                before = self.cell[r]
+                self._gather(&c, seconds, self.capacity_ah[before], self.temp[before], &self.window[before, 0])
+            self._predict(&s, &c, &self.x[r, 0], &self.p[r, 0, 0], most(self.misfit[r], 1.0))
             if c.zeroed:
-                self._zero(c.zero_c, &x[r, 0], &p[r, 0, 0])
-            waited_s[r] += seconds
+                self._zero(c.zero_c, &self.x[r, 0], &self.p[r, 0, 0])
+            self.waited_s[r] += seconds
             if c.sampled:
-                self._correct(&c, &x[r, 0], &p[r, 0, 0], waited_s[r], &surprise_s[r], &score[r])
-                misfit[r] = self._judge(misfit[r], waited_s[r], &x[r, 0], &p[r, 0, 0])
-                waited_s[r] = 0.0
-            self._mirror(&p[r, 0, 0])
-        for n in range(window.shape[0]):
+                self._correct(
+                    &c, &self.x[r, 0], &self.p[r, 0, 0], self.waited_s[r], &self.surprise_s[r], &self.score[r]
+                )
+                self.misfit[r] = self._judge(self.misfit[r], self.waited_s[r], &self.x[r, 0], &self.p[r, 0, 0])
+                self.waited_s[r] = 0.0
+            self._mirror(&self.p[r, 0, 0])
+        for n in range(self.window.shape[0]):
             for r in range(COLUMNS):
-                window[n, r] = 0.0
-            window[n, TURN] = 1.0
+                self.window[n, r] = 0.0
+            self.window[n, TURN] = 1.0
 
     cdef inline void _mirror(self, double* p) noexcept nogil:
         cdef Py_ssize_t a, b
@@ -456,11 +474,11 @@ cdef class Kernel:
     ) noexcept nogil:
         """The mean square of the model's errors, as they turn out to be.
 
-        The step of the EM algorithm for the variance of a hidden state (R. Shumway, D. Stoffer, Journal of Time
-        Series Analysis 3, 1982), forgetting.
+        The step of the EM algorithm for the variance of a hidden state (R. Shumway, D. Stoffer, Journal of
+        Time Series Analysis 3, 1982), forgetting.
         """
         cdef double size = 0.5 * (x[1] * x[1] + p[N + 1] + x[2] * x[2] + p[2 * N + 2])
-        return least(misfit + (1.0 - exp(-dt / MISFIT_TAU_S)) * (size - misfit), MISFIT_MAX)
+        return least(misfit + dt / (dt + MISFIT_TAU_S) * (size - misfit), MISFIT_MAX)
 
     cdef void _zero(self, double zero_c, double* x, double* p) noexcept nogil:
         """The contactors are open: the sensor shows its own zero, which is -b."""
@@ -477,9 +495,10 @@ cdef class Kernel:
         """(I - K H) P (I - K H)' + K R K', multiplied out for one measurement: ph = P H', seen = H P H'."""
         cdef double gain[N]
         cdef double rest[N]
+        cdef double certainty = 1.0 / (seen + r)
         cdef Py_ssize_t a, b
         for a in range(N):
-            gain[a] = ph[a] / (seen + r)
+            gain[a] = ph[a] * certainty
             rest[a] = (seen + r) * gain[a] - ph[a]
             x[a] += gain[a] * nu
         for a in range(N):
@@ -561,32 +580,29 @@ cdef class Kernel:
         x[4] = least(most(x[4], -1.0), 1.0)
         x[3] = least(most(x[3], K_MIN), K_MAX)
 
-    cdef void _mix(
-        self, double[::1] soc, double[::1] soc_sd, const double[:, ::1] x, const double[:, :, ::1] p,
-        const long long[::1] cell, const double[::1] score,
-    ) noexcept nogil:
+    cdef void _mix(self) noexcept nogil:
         """Mean and sd of each cell's guesses, weighted by their likelihood."""
         cdef Py_ssize_t r = 0, a, first
-        cdef Py_ssize_t rows = x.shape[0]
+        cdef Py_ssize_t rows = self.x.shape[0]
         cdef long long c
         cdef double best, weight, total, mean, square
         while r < rows:
-            c, first, best = cell[r], r, score[r]
-            while r < rows and cell[r] == c:
-                best = most(best, score[r])
+            c, first, best = self.cell[r], r, self.score[r]
+            while r < rows and self.cell[r] == c:
+                best = most(best, self.score[r])
                 r += 1
             if r == first + 1:
-                soc[c] = x[first, 0]
-                soc_sd[c] = sqrt(most(p[first, 0, 0], 0.0))
+                self.soc[c] = self.x[first, 0]
+                self.soc_sd[c] = sqrt(most(self.p[first, 0, 0], 0.0))
                 continue
             total = mean = square = 0.0
             for a in range(first, r):
-                weight = exp(score[a] - best)
+                weight = exp(self.score[a] - best)
                 total += weight
-                mean += weight * x[a, 0]
+                mean += weight * self.x[a, 0]
             mean /= total
             for a in range(first, r):
-                weight = exp(score[a] - best)
-                square += weight * (most(p[a, 0, 0], 0.0) + (x[a, 0] - mean) ** 2)
-            soc[c] = mean
-            soc_sd[c] = sqrt(square / total)
+                weight = exp(self.score[a] - best)
+                square += weight * (most(self.p[a, 0, 0], 0.0) + (self.x[a, 0] - mean) ** 2)
+            self.soc[c] = mean
+            self.soc_sd[c] = sqrt(square / total)

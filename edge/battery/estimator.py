@@ -46,7 +46,7 @@ WIDE_SD = 2 * GUESS_SD  # a given soc that is wider says which guesses are likel
 UNKNOWN_SD = 1 / math.sqrt(12)  # of a soc that may be anything from 0 to 1
 DOUBT = 0.05  # how probable it is that a given soc is plain wrong
 LOST_S = 30.0  # samples beyond the gate for so long: the filter has lost the cell
-TIDY_S = 10.0
+TIDY_S = (10.0, 60.0)  # between two looks at the guesses; the second where at most two of a cell are left
 UNLIKELY = 1e-4
 SAME_SD = 1.5  # two guesses are one when their means are closer than this, in units of the wider sd
 # What the battery did before its first sample: probability where the first current is below STILL_C and where it is not,
@@ -85,8 +85,6 @@ _FILTER: dict[str, tuple[int, ...]] = {
     "_misfit": (),
     "_history": (),
 }
-_NO_ROWS = np.empty((0, 0))
-_NO_FLAGS = np.empty((0, 0), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -199,6 +197,8 @@ class PackEstimator:
         self._surprise_s = np.zeros(n)
         self._misfit = np.ones(n)
         self._history = np.zeros(n)  # number in HISTORIES
+        self._beginning = True  # whether some cells have not begun
+        self._bound = False  # whether the kernel has the arrays as they are now
 
     # What is known
 
@@ -323,11 +323,11 @@ class PackEstimator:
             raise ValueError(f"dt_s must be from 0 to {MAX_STEP_S:g}, not {dt_s}")
         self._advance(
             np.array([dt_s], dtype=np.float64),
-            _shaped("string_current_a", string_current_a, strings)[None, :] / self.parallel,
+            self._of_one_cell(_shaped("string_current_a", string_current_a, strings)[None, :]),
             _shaped("cell_voltage_v", cell_voltage_v, n)[None, :],
             _shaped("temp_degc", temp_degc, n)[None, :],
-            _NO_ROWS if balancing_a is None else _shaped("balancing_a", balancing_a, n)[None, :],
-            _NO_FLAGS if opened is None else _shaped("opened", opened, strings)[None, :].astype(np.uint8),
+            None if balancing_a is None else _shaped("balancing_a", balancing_a, n)[None, :],
+            None if opened is None else _shaped("opened", opened, strings)[None, :].astype(np.uint8),
         )
 
     def run(
@@ -361,21 +361,21 @@ class PackEstimator:
         dt = np.diff(time, prepend=time[:1])
         if not ((dt >= 0) & (dt <= MAX_STEP_S)).all():
             raise ValueError(f"time_s must rise, by at most {MAX_STEP_S:g} s")
-        current = _shaped("string_current_a", string_current_a, rows, strings) / self.parallel
+        current = self._of_one_cell(_shaped("string_current_a", string_current_a, rows, strings))
         voltage = _shaped("cell_voltage_v", cell_voltage_v, rows, n)
         temp = _shaped("temp_degc", temp_degc, rows, n)
         soc, sd = np.empty((rows, n)), np.empty((rows, n))
         done = told = 0
         while done < rows:
-            to = rows if (self._begun == 1).all() else done + 1
+            to = done + 1 if self._beginning else rows
             part = slice(done, to)
             done += self._advance(
                 dt[part],
                 current[part],
                 voltage[part],
                 temp[part],
-                _NO_ROWS,
-                _NO_FLAGS,
+                None,
+                None,
                 soc[part],
                 sd[part],
             )
@@ -427,11 +427,14 @@ class PackEstimator:
         capacity, sd = _shaped("capacity_ah", capacity_ah, n), _shaped("rel_sd", rel_sd, n)
         if not (np.isfinite(capacity) & (capacity > 0) & (sd > 0)).all():
             raise ValueError("capacity_ah and rel_sd must be more than 0")
-        self._capacity_ah = capacity.copy()
+        self._capacity_ah[:] = capacity
         self._x[:, G] = 0.0
         self._p[:, G, :] = self._p[:, :, G] = 0.0
         gain = self.model.uncertainty.current_gain_sd
         self._p[:, G, G] = (sd**2 + gain**2)[self._cell]
+
+    def _of_one_cell(self, string_current_a: FloatArray) -> FloatArray:
+        return string_current_a if self.parallel == 1 else string_current_a / self.parallel
 
     def _advance(
         self,
@@ -439,26 +442,26 @@ class PackEstimator:
         current: FloatArray,
         voltage: FloatArray,
         temp: FloatArray,
-        balancing: FloatArray,
-        opened: npt.NDArray[np.uint8],
-        soc: FloatArray = _NO_ROWS,
-        sd: FloatArray = _NO_ROWS,
+        balancing: FloatArray | None,
+        opened: npt.NDArray[np.uint8] | None,
+        soc: FloatArray | None = None,
+        sd: FloatArray | None = None,
     ) -> int:
         """Rows until the guesses are to be looked at; returns how many they were. One row where cells must begin."""
-        if (self._begun < 1).any():
-            known = np.abs(temp[0]) <= TEMP_MAX_DEGC
-            self._temp_degc = np.where(known, temp[0], self._temp_degc)
+        if self._beginning:
+            np.copyto(self._temp_degc, temp[0], where=np.abs(temp[0]) <= TEMP_MAX_DEGC)
             voltage = self._begin(current[0, self._string], voltage[0])[None, :]
-        done = self._kernel.advance(
-            dt,
-            current,
-            voltage,
-            temp,
-            balancing,
-            opened,
-            soc,
-            sd,
-            TIDY_S,
+        if not self._bound:
+            self._bind()
+        pause_s = TIDY_S[len(self._cell) <= 2 * len(self._string)]
+        done = self._kernel.advance(dt, current, voltage, temp, balancing, opened, soc, sd, pause_s)
+        if self._clock[0] == 0.0 and self._clock[1] == 0.0:
+            self._look_at_guesses()
+        return done
+
+    def _bind(self) -> None:
+        """Hand the kernel the arrays: some of them are new."""
+        self._kernel.bind(
             self._clock,
             self._string,
             self._capacity_ah,
@@ -475,9 +478,7 @@ class PackEstimator:
             self._misfit,
             self._score,
         )
-        if self._clock[0] == 0.0 and self._clock[1] == 0.0:
-            self._look_at_guesses()
-        return done
+        self._bound = True
 
     def _look_at_guesses(self) -> None:
         if len(self._cell) > len(self._string):
@@ -489,7 +490,9 @@ class PackEstimator:
             self._mix()
 
     def _mix(self) -> None:
-        self._kernel.mix(self._soc, self._soc_sd, self._x, self._p, self._cell, self._score)
+        if not self._bound:
+            self._bind()
+        self._kernel.mix()
 
     # Memory
 
@@ -534,6 +537,8 @@ class PackEstimator:
         for name, shape in shapes.items():
             setattr(self, name, parts[name].reshape(shape).copy())
         self._cell = self._cell.astype(np.int64)
+        self._beginning = bool((self._begun < 1).any())
+        self._bound = False
 
     # The mixture
 
@@ -610,6 +615,7 @@ class PackEstimator:
     def _keep(self, rows: npt.NDArray[np.bool_] | IntArray) -> None:
         for name in _FILTER:
             setattr(self, name, np.ascontiguousarray(getattr(self, name)[rows]))
+        self._bound = False
 
     def _spread(self, cells: IntArray, given: npt.NDArray[np.bool_]) -> None:
         """Look for these cells everywhere; all but soc stays what it is believed to be.
@@ -661,6 +667,7 @@ class PackEstimator:
             self._spread(ready, self._begun[ready] == 0.5)
             self._prior(ready, current)
             self._begun[ready] = 1.0
+            self._beginning = bool((self._begun < 1).any())
             self._mix()
         return np.where(self._begun < 1, np.nan, voltage)
 
@@ -710,7 +717,9 @@ def nodes_of(model: CellModel) -> FloatArray:
 
 
 def _shaped(name: str, values: npt.ArrayLike, *shape: int) -> FloatArray:
-    array = np.ascontiguousarray(values, dtype=np.float64)
+    array = values if type(values) is np.ndarray else np.asarray(values)
+    if array.dtype != np.float64 or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, dtype=np.float64)
     if array.shape != shape:
         raise ValueError(f"{name} must have the shape {shape}, not {array.shape}")
     return array

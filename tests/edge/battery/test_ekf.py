@@ -168,7 +168,7 @@ class Twin:
 
     def judge(self) -> None:
         square = 0.5 * sum(self.x[k] ** 2 + self.p[k, k] for k in (1, 2))
-        self.misfit += (1 - math.exp(-self.waited_s / 3600)) * (square - self.misfit)
+        self.misfit += self.waited_s / (self.waited_s + 3600) * (square - self.misfit)
         self.misfit = min(self.misfit, 100.0)
 
 
@@ -195,6 +195,10 @@ class Pack:
         self.soc, self.sd = self.x[:, 0].copy(), np.zeros(n)
         self.waited, self.surprise, self.score = (np.zeros(n) for _ in range(3))
         self.misfit, self.clock = np.ones(n), np.zeros(2)
+        self.kernel.bind(
+            self.clock, self.string, self.capacity_ah, self.temp, self.relaxation, self.window, self.soc, self.sd, self.x,
+            self.p, self.cell, self.waited, self.surprise, self.misfit, self.score,
+        )  # fmt: skip
 
     def advance(
         self,
@@ -202,15 +206,10 @@ class Pack:
         current: Array,
         voltage: Array,
         temp: Array,
-        balancing: Array,
-        opened: npt.NDArray[np.uint8],
+        balancing: Array | None,
+        opened: npt.NDArray[np.uint8] | None,
     ) -> int:
-        nothing = np.empty((0, 0))
-        return self.kernel.advance(
-            dt, current, voltage, temp, balancing, opened, nothing, nothing, 1e9, self.clock, self.string,
-            self.capacity_ah, self.temp, self.relaxation, self.window, self.soc, self.sd, self.x, self.p, self.cell,
-            self.waited, self.surprise, self.misfit, self.score,
-        )  # fmt: skip
+        return self.kernel.advance(dt, current, voltage, temp, balancing, opened, None, None, 1e9)
 
 
 @pytest.mark.parametrize("name", cell_names())
@@ -278,8 +277,7 @@ def test_a_bad_voltage_changes_no_state_but_by_prediction(bad: float) -> None:
     def after(voltage: float) -> tuple[Array, Array]:
         pack = Pack(model, 1, np.random.default_rng(SEED))
         one = np.full((1, 1), -12.0)
-        nothing, closed = np.empty((0, 0)), np.empty((0, 0), np.uint8)
-        pack.advance(np.array([5.0]), np.full((1, 1), 3.0), np.full((1, 1), voltage), one, nothing, closed)
+        pack.advance(np.array([5.0]), np.full((1, 1), 3.0), np.full((1, 1), voltage), one, None, None)
         return pack.x, pack.p
 
     for with_bad, without in zip(after(bad), after(math.nan), strict=True):
@@ -291,11 +289,10 @@ def test_a_mixture_has_its_mean_and_sd() -> None:
     """Of two cells, one with three guesses."""
     rng = np.random.default_rng(SEED)
     model = load_cell("lg_hg2")
-    kernel = Kernel(model, nodes_of(model))
-    x, p = random_cells(model, 4, rng)
-    cell, score = np.array([0, 0, 0, 1]), np.array([-700.0, -701.0, -699.5, 3.0])
-    soc, sd = np.zeros(2), np.zeros(2)
-    kernel.mix(soc, sd, x, p, cell, score)
+    pack = Pack(model, 4, rng)
+    pack.cell[:], pack.score[:] = [0, 0, 0, 1], [-700.0, -701.0, -699.5, 3.0]
+    pack.kernel.mix()
+    x, p, score, soc, sd = pack.x, pack.p, pack.score, pack.soc[:2], pack.sd[:2]
     weight = np.exp(score[:3] + 700)
     weight /= weight.sum()
     mean = weight @ x[:3, 0]
