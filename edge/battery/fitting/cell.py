@@ -1,0 +1,201 @@
+"""From the fit to a cell model's file: tables made safe, and how wrong they are."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.battery.fitting import defaults
+from edge.battery.fitting.joint import DELTA_SOC, OCV_SOC, R_SOC, TAU_S, Joint, Record
+from edge.battery.model import FloatArray
+
+SLOPE_MIN_V = 0.02  # per unit of soc: the OCV must rise
+WINDOWS_S = (10.0, 60.0, 300.0, 1200.0)
+LEAST_V = (0.003, 0.0015, 0.001)  # model, relaxation, sample: less is not believed
+OUTSIDE_PER_DEGC = 0.03
+NEAR_EMPTY = 0.1  # below, the place on the axis dominates the error, and axis_sd says it
+ALONE = 1.5  # what the error grows by where no other file could be judged on
+
+
+def rising(voltage: FloatArray, soc: FloatArray) -> FloatArray:
+    """The nearest curve (pool adjacent violators) that rises by at least SLOPE_MIN_V per unit of soc."""
+    blocks: list[list[float]] = []
+    for value in (voltage - SLOPE_MIN_V * soc).tolist():
+        blocks.append([value, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (a, m), (b, n) = blocks[-2:]
+            blocks[-2:] = [[(a * m + b * n) / (m + n), m + n]]
+    flat = np.concatenate([np.full(int(n), v) for v, n in blocks])
+    return np.asarray(flat + SLOPE_MIN_V * 1.001 * soc)
+
+
+def share(window_s: float, tau_s: float) -> float:
+    """Variance of a Gauss-Markov process averaged over a window, over its own."""
+    r = tau_s / window_s
+    return float(2 * r * (1 - r * (1 - np.exp(-1 / r))))
+
+
+def split(error: FloatArray, dt_s: FloatArray) -> FloatArray:
+    """(model, relaxation, sample) variances that explain the error's size over windows of several lengths."""
+    time = np.cumsum(dt_s)
+    columns = [
+        [share(w, defaults.MODEL_TAU_S), share(w, defaults.RELAXATION_TAU_S), 10.0 / w] for w in WINDOWS_S
+    ]
+    seen = []
+    for window in WINDOWS_S:
+        first = np.flatnonzero(np.diff(np.floor(time / window), prepend=-1.0))
+        length = np.add.reduceat(dt_s, first)
+        mean = np.add.reduceat(error * dt_s, first) / np.maximum(length, 1e-9)
+        seen.append(float(np.average(mean**2, weights=np.maximum(length, 1e-9))))
+    a, b = np.array(columns) / np.array(seen)[:, None], np.ones(len(seen))
+    best, out = np.inf, np.zeros(3)
+    for count in (1, 2, 3):
+        for parts in itertools.combinations(range(3), count):
+            x, *_ = np.linalg.lstsq(a[:, parts], b, rcond=None)
+            rest = float(np.sum((a[:, parts] @ x - b) ** 2))
+            if (x >= 0).all() and rest < best:
+                best, out = rest, np.zeros(3)
+                out[list(parts)] = x
+    return out
+
+
+def errors(joint: Joint, records: list[Record]) -> tuple[FloatArray, list[str]]:
+    """([model, relaxation, sample] sds over the nodes of temperature, remarks)."""
+    nodes, remarks = joint.layout.temp_degc, []
+    kinds = {r.kind for r in records}
+    judged = [
+        k for k, r in enumerate(records) if r.kind == next(x for x in ("drive", "pulses", "ocv") if x in kinds)
+    ]
+    alone = len([r for r in records if r.kind != "ocv"]) < 2
+    total, weight = np.zeros((3, len(nodes))), np.zeros(len(nodes))
+    for k in judged:
+        a, b = joint.rows.edges[k], joint.rows.edges[k + 1]
+        error = joint.error_v[a:b] * ALONE if alone else joint.left_out_v[a:b]
+        use = (records[k].soc > NEAR_EMPTY) & records[k].used
+        if use.sum() < 10:
+            continue
+        node = int(np.argmin(np.abs(nodes - np.median(records[k].temp_degc))))
+        total[:, node] += split(error[use], np.minimum(records[k].dt_s[use], 60.0))
+        weight[node] += 1
+    if alone:
+        remarks.append("with one file under load the errors of the model are those of the fit, times 1.5")
+    known = weight > 0
+    sd = np.sqrt(total[:, known] / weight[known])
+    away = np.abs(nodes[:, None] - nodes[known][None, :]).min(axis=1)
+    out = np.stack([np.interp(nodes, nodes[known], row) for row in sd]) * (1 + OUTSIDE_PER_DEGC * away)
+    return np.maximum(out, np.array(LEAST_V)[:, None]), remarks
+
+
+def held(table: FloatArray, seen: list[tuple[float, float] | None]) -> FloatArray:
+    """Beyond the soc that was seen under load, resistance holds or grows, never falls. [process, t, s]"""
+    out = table.copy()
+    for t, span in enumerate(seen):
+        if span is None:
+            continue
+        low = int(np.clip(np.searchsorted(R_SOC, span[0]), 0, len(R_SOC) - 1))
+        high = int(np.clip(np.searchsorted(R_SOC, span[1], side="right") - 1, low, len(R_SOC) - 1))
+        for s in range(low - 1, -1, -1):
+            out[:, t, s] = np.maximum(out[:, t, s], out[:, t, s + 1])
+        for s in range(high + 1, len(R_SOC)):
+            out[:, t, s] = np.maximum(out[:, t, s], out[:, t, s - 1])
+    return out
+
+
+def spans(nodes: FloatArray, records: list[Record], capacity_ah: float) -> list[tuple[float, float] | None]:
+    """The soc that was seen under load near each node."""
+    found: list[tuple[float, float] | None] = []
+    for node in nodes:
+        near = []
+        for r in records:
+            use = (np.abs(r.temp_degc - node) < 8) & (np.abs(r.current_a) > capacity_ah / 10) & r.used
+            near += [r.soc[use].min(), r.soc[use].max()] if use.any() else []
+        found.append((float(min(near)), float(max(near))) if near else None)
+    known = [k for k, span in enumerate(found) if span]
+    return [found[min(known, key=lambda o: abs(o - k))] if known else None for k in range(len(found))]
+
+
+def model(
+    joint: Joint,
+    records: list[Record],
+    *,
+    name: str,
+    chemistry: str,
+    capacity_ah: float,
+    rate: float | None,
+    limits_v: tuple[float, float],
+    summary: str,
+    sources: list[dict[str, Any]],
+) -> tuple[dict[str, Any], list[str]]:
+    """(the cell model's file as a dictionary, remarks)."""
+    layout, x = joint.layout, joint.x
+    kind = defaults.CHEMISTRIES[chemistry]
+    smooth = np.stack([np.interp(OCV_SOC, DELTA_SOC, row) for row in x[layout.delta]])
+    ocv = [rising(x[layout.ocv] + row, OCV_SOC) for row in smooth]
+    ohm = held(np.exp(x[layout.ohm]), spans(layout.temp_degc, records, capacity_ah))
+    ohm = np.clip(ohm, 1e-6, 9.0)
+    sd, remarks = errors(joint, records)
+    cell: dict[str, Any] = {
+        "name": name,
+        "chemistry": chemistry,
+        "summary": summary,
+        "capacity_ah": capacity_ah,
+        "capacity_rel_sd": defaults.CAPACITY_REL_SD,
+        "voltage_min_v": limits_v[0],
+        "voltage_max_v": limits_v[1],
+        "sources": sources,
+        "ocv": {"soc": OCV_SOC, "temp_degc": layout.temp_degc, "voltage_v": ocv},
+        "dynamics": {
+            "soc": R_SOC,
+            "temp_degc": layout.temp_degc,
+            "knee_a": np.exp(x[layout.knee]),
+            "r0_ohm": list(ohm[0]),
+            "rct_ohm": list(ohm[1]),
+            "tau_s": TAU_S,
+            "relaxation_ohm": [list(table) for table in ohm[2:]],
+        },
+        "uncertainty": {
+            "model_sd_v": sd[0],
+            "relaxation_sd_v": sd[1],
+            "sample_sd_v": sd[2],
+            "model_tau_s": defaults.MODEL_TAU_S,
+            "relaxation_tau_s": defaults.RELAXATION_TAU_S,
+            "axis_sd": kind.axis_sd,
+            "resistance_rel_sd": defaults.RESISTANCE_REL_SD,
+            "resistance_tau_s": defaults.RESISTANCE_TAU_S,
+            "hysteresis_sd": kind.hysteresis_sd,
+            "current_offset_c": kind.current_offset_c,
+            "current_gain_sd": defaults.CURRENT_GAIN_SD,
+        },
+    }
+    if rate is not None:
+        gap = np.clip(x[layout.gap], 0.0, 0.5)
+        cell["ocv"]["hysteresis_v"] = [gap for _ in layout.temp_degc]
+        cell["hysteresis"] = {"rate": rate}
+    return cell, remarks
+
+
+def toml(cell: dict[str, Any], made_by: str) -> str:
+    lines = [f"# {made_by}. The keys: edge/battery/model.py."]
+    lines += [f"{k} = {_value(v)}" for k, v in cell.items() if not isinstance(v, dict) and k != "sources"]
+    for source in cell["sources"]:
+        lines += ["", "[[sources]]", *(f"{k} = {_value(v)}" for k, v in source.items())]
+    for name, table in cell.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{name}]", *(f"{k} = {_value(v)}" for k, v in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any, indent: str = "") -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_value(str(k))} = {_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple | np.ndarray):
+        if len(value) and isinstance(value[0], list | tuple | np.ndarray):
+            inner = indent + "    "
+            return "[\n" + "".join(f"{inner}{_value(row, inner)},\n" for row in value) + f"{indent}]"
+        return "[" + ", ".join(_value(v) for v in value) + "]"
+    return f"{value:.6g}"
