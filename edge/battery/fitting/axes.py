@@ -7,7 +7,7 @@ of the rest that the file begins with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ BIN_S = 1.0
 LONGEST_GAP_S = 3600.0
 CLUSTER_DEGC = 4.0  # medians closer than this are one chamber temperature
 ASSUMED_DEGC = 25.0  # of files without temperature; said in the report
-FULL = 0.03  # of the range of voltage: a cell this near to the top at the start is full
+UNKNOWN = 0.05  # of the rows
 LARGE = 0.5  # of the capacity: what moves less is an end step, not a curve
 OFFSET_SD, SCALE_SD = 0.001, 0.001  # of a file's own soc
 DISAGREES = 0.04  # a soc this far from the charge that flowed is not believed
@@ -64,14 +64,12 @@ def read(path: Path, kind: str, remarks: list[str]) -> File:
     data = load_measured(path)
     if len(data.time_s) < 10:
         raise DataError(f"{path}: {len(data.time_s)} rows are no test of a cell")
-    gaps = np.diff(data.time_s)
-    if gaps.max() > LONGEST_GAP_S:
-        row = int(np.argmax(gaps))
-        raise DataError(
-            f"{path}: a gap of {gaps[row] / 3600:.1f} h after {data.time_s[row]:.0f} s: split the file there"
-        )
-    if np.ptp(data.current_a) == 0 and not data.current_a[0]:
+    bad = ~(np.isfinite(data.current_a) & np.isfinite(data.voltage_v))
+    if bad.mean() > UNKNOWN:
+        raise DataError(f"{path}: {bad.mean():.0%} of the rows have no usable current or voltage")
+    if not np.abs(data.current_a[~bad]).max():
         raise DataError(f"{path}: the current is 0 in all rows")
+    _check_gaps(path, data.time_s[~bad], data.current_a[~bad])
     temp = data.temp_degc
     known = np.isfinite(temp)
     if not known.any():
@@ -79,10 +77,8 @@ def read(path: Path, kind: str, remarks: list[str]) -> File:
         temp = np.full(len(temp), ASSUMED_DEGC)
     elif not known.all():
         temp = np.interp(data.time_s, data.time_s[known], temp[known])
-    dt = np.diff(data.time_s, prepend=data.time_s[0])
-    bad = ~(np.isfinite(data.current_a) & np.isfinite(data.voltage_v))
-    flowing = np.where(np.isfinite(data.current_a), data.current_a, 0.0)
-    dt, current, voltage, temp, time = (x[~bad] for x in (dt, flowing, data.voltage_v, temp, data.time_s))
+    time, current, voltage, temp = (x[~bad] for x in (data.time_s, data.current_a, data.voltage_v, temp))
+    dt = np.diff(time, prepend=time[0])
     first = np.flatnonzero(np.diff(np.floor(time / BIN_S), prepend=-np.inf))
     count = np.diff(np.append(first, len(dt)))
 
@@ -94,6 +90,17 @@ def read(path: Path, kind: str, remarks: list[str]) -> File:
     current = np.where(step > 0, charge / np.where(step > 0, step, 1.0), mean(current))
     soc = None if data.soc is None else mean(data.soc[~bad])
     return File(path, kind, step, current, mean(voltage), mean(temp), soc, len(dt))
+
+
+def _check_gaps(path: Path, time_s: FloatArray, current_a: FloatArray) -> None:
+    """A gap of hours is a rest that was hardly recorded, or the charge is lost."""
+    gaps, small = np.diff(time_s), 0.02 * np.abs(current_a).max()
+    lost = (gaps > LONGEST_GAP_S) & ((np.abs(current_a[:-1]) > small) | (np.abs(current_a[1:]) > small))
+    for row in np.flatnonzero(lost)[:1].tolist():
+        raise DataError(
+            f"{path}: a gap of {gaps[row] / 3600:.1f} h under load after {time_s[row]:.0f} s: what flowed is unknown; "
+            "split the file there"
+        )
 
 
 def clusters(files: list[File]) -> list[list[File]]:
@@ -135,14 +142,15 @@ def implied_capacity(file: File) -> tuple[float, npt.NDArray[np.bool_]] | None:
 class Axes:
     """The state of charge of every file."""
 
-    def __init__(self, files: list[File], capacity_ah: float, remarks: list[str]) -> None:
+    def __init__(
+        self, files: list[File], capacity_ah: float, full_below_v: float, remarks: list[str]
+    ) -> None:
         self.files, self.capacity_ah, self.remarks = files, capacity_ah, remarks
         self.groups = clusters(files)
         self.temps = np.array([np.median([f.median_degc for f in g]) for g in self.groups])
         slow = [f for f in files if f.kind == "ocv"]
         top = max(float(f.voltage_v.max()) for f in (slow or files))
-        bottom = min(float(f.voltage_v.min()) for f in (slow or files))
-        self.full_v = top - FULL * (top - bottom)
+        self.full_v = top - full_below_v
         self.own = {f.path: implied_capacity(f) for f in files}
         implied = [[own[0] for f in g if (own := self.own[f.path])] for g in self.groups]
         self.known = np.array([bool(q) for q in implied])
@@ -285,10 +293,3 @@ def nodes(temps: FloatArray, widest: float = 15.0, low: float = -40.0, high: flo
         begin = out[-1]
         out += [begin + (temp - begin) * k / parts for k in range(1, parts + 1)]
     return np.array(out)
-
-
-def without(tests: list[Record], names: list[str]) -> list[Record]:
-    return [t for t in tests if t.name not in names]
-
-
-__all__ = ["Axes", "File", "clusters", "nodes", "read", "replace", "without"]

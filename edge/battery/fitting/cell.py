@@ -78,7 +78,7 @@ def errors(joint: Joint, records: list[Record]) -> tuple[FloatArray, list[str]]:
         if use.sum() < 10:
             continue
         node = int(np.argmin(np.abs(nodes - np.median(records[k].temp_degc))))
-        total[:, node] += split(error[use], np.minimum(records[k].dt_s[use], 60.0))
+        total[:, node] += split(error[use], np.minimum(records[k].dt_s[use], 300.0))
         weight[node] += 1
     if alone:
         remarks.append("with one file under load the errors of the model are those of the fit, times 1.5")
@@ -136,7 +136,7 @@ def model(
     ocv = [rising(x[layout.ocv] + row, OCV_SOC) for row in smooth]
     ohm = held(np.exp(x[layout.ohm]), spans(layout.temp_degc, records, capacity_ah))
     ohm = np.clip(ohm, 1e-6, 9.0)
-    sd, remarks = errors(joint, records)
+    sd, remarks = errors(joint, joint.rows.records)
     cell: dict[str, Any] = {
         "name": name,
         "chemistry": chemistry,

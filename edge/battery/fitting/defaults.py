@@ -21,6 +21,8 @@ class Chemistry:
     """(soc, V): a typical curve"""
     hysteresis_v: float
     """half the gap between the branches of the OCV; 0: none is fitted"""
+    full_below_v: float
+    """a rest this far below the highest voltage is still that of a full cell"""
     current_offset_c: float
     """sd of the sensor's offset over the capacity, per hour"""
     axis_sd: float
@@ -37,11 +39,11 @@ OLIVINE = (
 )
 # offsets: equally likely within ±50 mA on 3 Ah (layered oxides) and ±0.5 % of the capacity per hour (LFP)
 CHEMISTRIES = {
-    "NMC": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.05 / 3 / 3**0.5, 0.005, 0.0),
-    "NCA": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.05 / 3 / 3**0.5, 0.005, 0.0),
-    "LMO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.05 / 3 / 3**0.5, 0.005, 0.0),
-    "LCO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.05 / 3 / 3**0.5, 0.005, 0.0),
-    "LFP": Chemistry(2.0, 3.65, OLIVINE, 0.010, 0.005 / 3**0.5, 0.005, 0.3),
+    "NMC": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.005, 0.0),
+    "NCA": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.005, 0.0),
+    "LMO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.005, 0.0),
+    "LCO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.005, 0.0),
+    "LFP": Chemistry(2.0, 3.65, OLIVINE, 0.010, 0.15, 0.005 / 3**0.5, 0.005, 0.3),
 }
 # R·Ah at 25 degC and the activation energy over the gas constant, of R0, Rct and one per time constant
 OHM_AH = np.array([0.05, 0.02, *[0.025] * len(TAU_S)])

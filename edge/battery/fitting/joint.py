@@ -14,7 +14,7 @@ the normal equations are sums of small dense blocks, so no sparse solver is need
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ OCV_SOC = np.r_[
 DELTA_SOC = np.array([0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1])
 R_SOC = np.array([0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.9, 1])
 PER_10K = 1.2e-4  # of 1/T: ten degrees near 10 degC
+# rows of a file that the fit looks at; all rows make the currents that the resistances meet
+MOST_ROWS = {"ocv": 3000, "pulses": 40_000, "drive": 8000}
 MAX_STEP = 0.7  # of a logarithm, in one step of Gauss-Newton
 
 
@@ -134,6 +136,16 @@ class Layout:
         self.size = place
 
 
+def picked(record: Record, rows: IntArray) -> Record:
+    """Some rows of it; the time since the row before is that since the row picked before."""
+    time = np.cumsum(record.dt_s)[rows]
+    return replace(
+        record,
+        dt_s=np.diff(time, prepend=time[0]),
+        **{k: getattr(record, k)[rows] for k in ("current_a", "voltage_v", "temp_degc", "soc", "used")},
+    )
+
+
 def low_pass(x: FloatArray, dt_s: FloatArray, tau_s: float) -> FloatArray:
     """dy/dt = (x - y)/tau from y = 0, x[k] held over dt_s[k]."""
     keep = np.exp(-dt_s / tau_s).tolist()
@@ -172,24 +184,35 @@ class Rows:
     """All records in one, with everything that does not depend on the unknowns."""
 
     def __init__(self, records: list[Record], layout: Layout, capacity_ah: float, rate: float) -> None:
-        self.records, self.layout = records, layout
-        self.counts = [len(t.soc) for t in records]
-        join = lambda name: np.concatenate([getattr(t, name) for t in records])  # noqa: E731
-        self.dt, self.current, self.voltage = join("dt_s"), join("current_a"), join("voltage_v")
-        self.temp, self.soc = join("temp_degc"), join("soc")
-        self.used = join("used").astype(bool)
-        self.file = np.repeat(np.arange(len(records)), self.counts)
+        self.layout = layout
+        self.whole = records
+        picks = [np.arange(0, len(r.soc), -(-len(r.soc) // MOST_ROWS[r.kind])) for r in records]
+        self.records = [picked(r, pick) for r, pick in zip(records, picks, strict=True)]
+        self.counts = [len(r.soc) for r in self.records]
         self.edges = np.r_[0, np.cumsum(self.counts)]
+        starts = np.r_[0, np.cumsum([len(r.soc) for r in records])]
+        self.pick = np.concatenate([a + pick for a, pick in zip(starts, picks, strict=False)])
+        self.whole_edges = starts
+        self.dt, self.voltage, self.temp, self.soc = (
+            np.concatenate([getattr(r, name) for r in self.records])
+            for name in ("dt_s", "voltage_v", "temp_degc", "soc")
+        )
+        self.used = np.concatenate([r.used for r in self.records])
+        self.file = np.repeat(np.arange(len(records)), self.counts)
         nodes = layout.temp_degc
         self.t, self.wt = place(self.temp, nodes)
+        self.t2 = np.minimum(self.t + 1, len(nodes) - 1)
         self.ti, self.wi = place(inverse(self.temp), inverse(nodes))
         self.o, self.wo = place(self.soc, OCV_SOC)
         self.d, self.wd = place(self.soc, DELTA_SOC)
         self.s, self.ws = place(self.soc, R_SOC)
-        memory = [hysteresis(t, rate, capacity_ah) for t in records]
-        self.h = np.concatenate([m[0] for m in memory])
-        self.h_left = np.concatenate([m[1] for m in memory])
-        self.t2 = np.minimum(self.t + 1, len(nodes) - 1)
+        memory = [hysteresis(r, rate, capacity_ah) for r in records]
+        self.h = np.concatenate([m[0] for m in memory])[self.pick]
+        self.h_left = np.concatenate([m[1] for m in memory])[self.pick]
+        self.all_current = np.concatenate([r.current_a for r in records])
+        self.all_dt = np.concatenate([r.dt_s for r in records])
+        left, weight = place(np.concatenate([r.temp_degc for r in records]), nodes)
+        self.all_t = left, np.minimum(left + 1, len(nodes) - 1), weight
         self.knee_memory: tuple[bytes, FloatArray, FloatArray] | None = None
         key = (self.file * len(nodes) + self.t) * len(OCV_SOC) + self.o
         key = key * (len(R_SOC) * len(DELTA_SOC)) + self.s * len(DELTA_SOC) + self.d
@@ -201,17 +224,20 @@ class Rows:
         """([process, row] currents that the resistances meet, the same differentiated by ln knee)."""
         stamp = log_knee.tobytes()
         if self.knee_memory is None or self.knee_memory[0] != stamp:
-            knee = np.exp(log_knee[self.t] * (1 - self.wt) + log_knee[self.t2] * self.wt)
-            bent = knee * np.arcsinh(self.current / knee)
-            slope = bent - self.current / np.sqrt(1 + (self.current / knee) ** 2)
-            parts, slopes = [self.current, bent], [np.zeros(len(bent)), slope]
+            left, right, weight = self.all_t
+            knee = np.exp(log_knee[left] * (1 - weight) + log_knee[right] * weight)
+            current = self.all_current
+            bent = knee * np.arcsinh(current / knee)
+            slope = bent - current / np.sqrt(1 + (current / knee) ** 2)
+            parts, slopes = [current, bent], [np.zeros(len(bent)), slope]
             for tau in TAU_S:
-                pairs = [
-                    (low_pass(bent[a:b], self.dt[a:b], tau), low_pass(slope[a:b], self.dt[a:b], tau))
-                    for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)
-                ]
-                parts.append(np.concatenate([p[0] for p in pairs]))
-                slopes.append(np.concatenate([p[1] for p in pairs]))
+                for x, out in ((bent, parts), (slope, slopes)):
+                    passed = [
+                        low_pass(x[a:b], self.all_dt[a:b], tau)
+                        for a, b in zip(self.whole_edges[:-1], self.whole_edges[1:], strict=True)
+                    ]
+                    out.append(np.concatenate(passed))
+            parts, slopes = [p[self.pick] for p in parts], [p[self.pick] for p in slopes]
             self.knee_memory = stamp, np.stack(parts), np.stack(slopes)
         return self.knee_memory[1], self.knee_memory[2]
 
@@ -272,7 +298,7 @@ class Rows:
             + (prior.error_of_overpotential * over) ** 2
             + (prior.error_of_axis * steep) ** 2
         )
-        length = np.minimum(self.dt, 20.0)
+        length = np.minimum(self.dt, 60.0)
         total = np.array([length[a:b].sum() for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)])
         factor = np.minimum(1, prior.longest_s / np.maximum(total, 1))
         return length * factor[self.file] / prior.error_time_s / variance
@@ -280,14 +306,14 @@ class Rows:
 
 def solve_blocks(
     rows: Rows, jac: FloatArray, col: IntArray, error: FloatArray, weight: FloatArray
-) -> tuple[list[tuple[int, IntArray, FloatArray, FloatArray]], FloatArray, FloatArray]:
-    """Blocks (file, columns, normal, right) and their sums."""
+) -> tuple[list[list[tuple[IntArray, FloatArray, FloatArray]]], FloatArray, FloatArray]:
+    """([file] blocks (columns, normal, right), and their sums)."""
     size = rows.layout.size
     normal, right = np.zeros((size, size)), np.zeros(size)
     root = np.sqrt(weight)[rows.order]
     x, y = jac[rows.order] * root[:, None], error[rows.order] * root
     ends = np.r_[rows.blocks[1:], len(rows.order)]
-    blocks = []
+    blocks: list[list[tuple[IntArray, FloatArray, FloatArray]]] = [[] for _ in rows.records]
     for a, b in zip(rows.blocks.tolist(), ends.tolist(), strict=True):
         row = rows.order[a]
         columns = col[row]
@@ -298,7 +324,7 @@ def solve_blocks(
         else:
             normal[columns[:, None], columns[None, :]] += g
             right[columns] += v
-        blocks.append((int(rows.file[row]), columns, g, v))
+        blocks[rows.file[row]].append((columns, g, v))
     return blocks, normal, right
 
 
@@ -450,18 +476,14 @@ def fit(
         for f in range(len(records)):
             a, b = rows.edges[f], rows.edges[f + 1]
             less, right_less = whole.copy(), gradient.copy()
-            for file, columns, g, v in blocks:
-                if file == f:
-                    np.subtract.at(less, (columns[:, None], columns[None, :]), g)
-                    np.subtract.at(right_less, columns, v)
+            for columns, g, v in blocks[f]:
+                np.subtract.at(less, (columns[:, None], columns[None, :]), g)
+                np.subtract.at(right_less, columns, v)
             other = np.linalg.solve(less, right_less)
             other[layout.nuisance[f]] = 0.0
             shift = np.sum(jac[a:b] * other[col[a:b]], axis=1)
-            own = x[layout.nuisance[f]] - [0.0, 0.0, records[f].start_h]
-            held = np.isin(col[a:b], layout.nuisance[f])
-            mine = np.zeros((b - a, 1))
-            values = np.zeros(layout.size)
-            values[layout.nuisance[f]] = own
-            mine = np.sum(np.where(held, jac[a:b] * values[col[a:b]], 0.0), axis=1)
+            own = np.zeros(layout.size)  # nothing is known of it: neither its scale nor its offset
+            own[layout.nuisance[f]] = x[layout.nuisance[f]] - [0.0, 0.0, records[f].start_h]
+            mine = np.sum(jac[a:b] * own[col[a:b]], axis=1)
             away[a:b] = error[a:b] - shift + mine
     return Joint(layout, rows, x, error, away, steep, cost)
