@@ -125,10 +125,11 @@ def implied_capacity(file: File) -> tuple[float, npt.NDArray[np.bool_]] | None:
     soc, drawn = file.soc[known], file.drawn_ah[known]
     if not known.any() or np.ptp(soc) < 0.3:
         return None
-    x, weight = np.stack([drawn, np.ones(len(drawn))], axis=1), np.ones(len(drawn))
-    line = np.zeros(2)
+    x = np.stack([drawn, np.ones(len(drawn))], axis=1)
+    weight: FloatArray = np.ones(len(drawn))
+    line: FloatArray = np.zeros(2)
     for _ in range(30):
-        line = np.linalg.lstsq(x * weight[:, None], soc * weight, rcond=None)[0]
+        line = np.asarray(np.linalg.lstsq(x * weight[:, None], soc * weight, rcond=None)[0], dtype=np.float64)
         weight = 1 / np.sqrt(np.maximum(np.abs(soc - x @ line), 1e-3))
     if line[0] >= 0:
         raise DataError(

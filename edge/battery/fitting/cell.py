@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.battery.fitting import defaults
-from edge.battery.fitting.joint import DELTA_SOC, OCV_SOC, R_SOC, TAU_S, Joint, Record
+from edge.battery.fitting.joint import DELTA_SOC, OCV_SOC, R_SOC, TAU_S, Joint, Record, low_pass
 from edge.battery.model import FloatArray
 
 SLOPE_MIN_V = 0.02  # per unit of soc: the OCV must rise
-WINDOWS_S = (10.0, 60.0, 300.0, 1200.0)
+FAST_S = 20.0  # an error faster than this is the sample's own
+MOST_AWAY = 4.0  # a file that is the only one of its temperature is far off where it is left out
+POOLED_DEGC = 7.0  # files within about this range share their errors
 LEAST_V = (0.003, 0.0015, 0.001)  # model, relaxation, sample: less is not believed
 OUTSIDE_PER_DEGC = 0.03
 NEAR_EMPTY = 0.1  # below, the place on the axis dominates the error, and axis_sd says it
@@ -32,61 +32,43 @@ def rising(voltage: FloatArray, soc: FloatArray) -> FloatArray:
     return np.asarray(flat + SLOPE_MIN_V * 1.001 * soc)
 
 
-def share(window_s: float, tau_s: float) -> float:
-    """Variance of a Gauss-Markov process averaged over a window, over its own."""
-    r = tau_s / window_s
-    return float(2 * r * (1 - r * (1 - np.exp(-1 / r))))
+def bands(error: FloatArray, dt_s: FloatArray) -> FloatArray:
+    """[model, relaxation, sample] parts of an error, by how fast they change: [3, rows]."""
+    slow, fast = (low_pass(error, dt_s, tau) for tau in (defaults.MODEL_TAU_S, FAST_S))
+    return np.stack([slow, fast - slow, error - fast])
 
 
-def split(error: FloatArray, dt_s: FloatArray) -> FloatArray:
-    """(model, relaxation, sample) variances that explain the error's size over windows of several lengths."""
-    time = np.cumsum(dt_s)
-    columns = [
-        [share(w, defaults.MODEL_TAU_S), share(w, defaults.RELAXATION_TAU_S), 10.0 / w] for w in WINDOWS_S
-    ]
-    seen = []
-    for window in WINDOWS_S:
-        first = np.flatnonzero(np.diff(np.floor(time / window), prepend=-1.0))
-        length = np.add.reduceat(dt_s, first)
-        mean = np.add.reduceat(error * dt_s, first) / np.maximum(length, 1e-9)
-        seen.append(float(np.average(mean**2, weights=np.maximum(length, 1e-9))))
-    a, b = np.array(columns) / np.array(seen)[:, None], np.ones(len(seen))
-    best, out = np.inf, np.zeros(3)
-    for count in (1, 2, 3):
-        for parts in itertools.combinations(range(3), count):
-            x, *_ = np.linalg.lstsq(a[:, parts], b, rcond=None)
-            rest = float(np.sum((a[:, parts] @ x - b) ** 2))
-            if (x >= 0).all() and rest < best:
-                best, out = rest, np.zeros(3)
-                out[list(parts)] = x
-    return out
+def errors(joint: Joint) -> tuple[FloatArray, list[str]]:
+    """([model, relaxation, sample] sds over the nodes of temperature, remarks).
 
-
-def errors(joint: Joint, records: list[Record]) -> tuple[FloatArray, list[str]]:
-    """([model, relaxation, sample] sds over the nodes of temperature, remarks)."""
-    nodes, remarks = joint.layout.temp_degc, []
+    Of each file under load: the geometric mean of the rms error in the fit, which is too good, and of that with the file left
+    out, which is too bad, for the shipped model has seen that kind of load. Each node takes the files near its temperature.
+    """
+    records, nodes = joint.rows.records, joint.layout.temp_degc
     kinds = {r.kind for r in records}
-    judged = [
-        k for k, r in enumerate(records) if r.kind == next(x for x in ("drive", "pulses", "ocv") if x in kinds)
-    ]
-    alone = len([r for r in records if r.kind != "ocv"]) < 2
-    total, weight = np.zeros((3, len(nodes))), np.zeros(len(nodes))
-    for k in judged:
-        a, b = joint.rows.edges[k], joint.rows.edges[k + 1]
-        error = joint.error_v[a:b] * ALONE if alone else joint.left_out_v[a:b]
-        use = (records[k].soc > NEAR_EMPTY) & records[k].used
-        if use.sum() < 10:
+    kind = next(k for k in ("drive", "pulses", "ocv") if k in kinds)
+    alone = sum(r.kind != "ocv" for r in records) < 2
+    temps, sizes = [], []
+    for k, record in enumerate(records):
+        part = slice(joint.rows.edges[k], joint.rows.edges[k + 1])
+        use = (record.soc > NEAR_EMPTY) & record.used
+        if record.kind != kind or use.sum() < 10:
             continue
-        node = int(np.argmin(np.abs(nodes - np.median(records[k].temp_degc))))
-        total[:, node] += split(error[use], np.minimum(records[k].dt_s[use], 300.0))
-        weight[node] += 1
-    if alone:
-        remarks.append("with one file under load the errors of the model are those of the fit, times 1.5")
-    known = weight > 0
-    sd = np.sqrt(total[:, known] / weight[known])
-    away = np.abs(nodes[:, None] - nodes[known][None, :]).min(axis=1)
-    out = np.stack([np.interp(nodes, nodes[known], row) for row in sd]) * (1 + OUTSIDE_PER_DEGC * away)
-    return np.maximum(out, np.array(LEAST_V)[:, None]), remarks
+        seen, away = (
+            np.sqrt(np.mean(bands(np.where(record.used, e[part], 0.0), record.dt_s)[:, use] ** 2, axis=1))
+            for e in (joint.error_v, joint.left_out_v)
+        )
+        away = ALONE**2 * seen if alone else np.clip(away, seen, MOST_AWAY * seen)
+        temps.append(float(np.median(record.temp_degc)))
+        sizes.append(np.log(np.sqrt(seen * away)))
+    distance = np.abs(nodes[:, None] - np.array(temps)[None, :])
+    nearest = distance.min(axis=1, keepdims=True)
+    weight = np.exp(-(((distance - nearest) / POOLED_DEGC) ** 2))
+    sd = np.exp(np.array(sizes).T @ weight.T / weight.sum(axis=1)) * (1 + OUTSIDE_PER_DEGC * nearest[:, 0])
+    remarks = (
+        ["with one file under load the errors of the model are those of the fit, times 1.5"] if alone else []
+    )
+    return np.maximum(sd, np.array(LEAST_V)[:, None]), remarks
 
 
 def held(table: FloatArray, seen: list[tuple[float, float] | None]) -> FloatArray:
@@ -136,7 +118,7 @@ def model(
     ocv = [rising(x[layout.ocv] + row, OCV_SOC) for row in smooth]
     ohm = held(np.exp(x[layout.ohm]), spans(layout.temp_degc, records, capacity_ah))
     ohm = np.clip(ohm, 1e-6, 9.0)
-    sd, remarks = errors(joint, joint.rows.records)
+    sd, remarks = errors(joint)
     cell: dict[str, Any] = {
         "name": name,
         "chemistry": chemistry,
@@ -172,7 +154,7 @@ def model(
     }
     if rate is not None:
         gap = np.clip(x[layout.gap], 0.0, 0.5)
-        cell["ocv"]["hysteresis_v"] = [gap for _ in layout.temp_degc]
+        cell["ocv"]["hysteresis_v"] = [gap * factor for factor in np.exp(x[layout.gap_log])]
         cell["hysteresis"] = {"rate": rate}
     return cell, remarks
 

@@ -24,7 +24,8 @@ class _FilesOption(click.Option):
     """An option that takes all values up to the next option: `--drive a.csv b.csv` and `--drive 'x_*.csv'`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, multiple=True, type=click.Path(path_type=Path), **kwargs)
+        kwargs |= {"multiple": True, "type": click.Path(path_type=Path)}
+        super().__init__(*args, **kwargs)
 
 
 class _FilesCommand(click.Command):
@@ -77,7 +78,11 @@ class _FilesCommand(click.Command):
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The cell's TOML file."
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The cell's TOML file.",
 )
 def fit_cell_command(
     name: str,
@@ -139,7 +144,9 @@ def _check(request: Request) -> None:
     seen: set[Path] = set()
     for path in [*request.ocv, *request.pulses, *request.drive]:
         if path in seen:
-            raise click.UsageError(f"{path} is given twice: a file belongs to one of --ocv, --pulses, --drive")
+            raise click.UsageError(
+                f"{path} is given twice: a file belongs to one of --ocv, --pulses, --drive"
+            )
         seen.add(path)
     if not seen:
         raise click.UsageError("nothing to fit: give files with --ocv, --pulses or --drive")
@@ -177,7 +184,11 @@ def text(fitted: Fitted, out: Path) -> str:
         f"{'10 s pulse':>14}",
     ]
     for f in fitted.files:
-        away = f"{f.left_out_rms_mv:10.1f}{f.left_out_slow_mv:6.1f}" if f.left_out_rms_mv is not None else " " * 16
+        away = (
+            f"{f.left_out_rms_mv:10.1f}{f.left_out_slow_mv:6.1f}"
+            if f.left_out_rms_mv is not None
+            else " " * 16
+        )
         pulse = f"{f.pulse_pct:12.1f} %" if f.pulse_pct is not None else ""
         lines.append(
             f"{f.name[:25]:<26}{f.temp_degc:6.1f}  {f.soc_from:5.3f}-{f.soc_to:5.3f}  "

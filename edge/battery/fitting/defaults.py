@@ -39,11 +39,11 @@ OLIVINE = (
 )
 # offsets: equally likely within ±50 mA on 3 Ah (layered oxides) and ±0.5 % of the capacity per hour (LFP)
 CHEMISTRIES = {
-    "NMC": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.005, 0.0),
-    "NCA": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.005, 0.0),
-    "LMO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.005, 0.0),
-    "LCO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.005, 0.0),
-    "LFP": Chemistry(2.0, 3.65, OLIVINE, 0.010, 0.15, 0.005 / 3**0.5, 0.005, 0.3),
+    "NMC": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.004, 0.0),
+    "NCA": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.004, 0.0),
+    "LMO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.004, 0.0),
+    "LCO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.004, 0.0),
+    "LFP": Chemistry(2.0, 3.65, OLIVINE, 0.010, 0.15, 0.005 / 3**0.5, 0.004, 0.3),
 }
 # R·Ah at 25 degC and the activation energy over the gas constant, of R0, Rct and one per time constant
 OHM_AH = np.array([0.05, 0.02, *[0.025] * len(TAU_S)])
@@ -51,17 +51,17 @@ ACTIVATION_K = np.array([2000.0, 4500.0, *[3500.0] * len(TAU_S)])
 KNEE_C = 9.0
 CAPACITY_REL_SD = 0.017  # of one cell against its type: equally likely within ±3 %
 CURRENT_GAIN_SD = 0.006  # equally likely within ±1 %
-RESISTANCE_REL_SD = 0.25
-RESISTANCE_TAU_S = 36_000.0
-MODEL_TAU_S, RELAXATION_TAU_S = 1800.0, 150.0
-HYSTERESIS_RATES = (5.0, 15.0, 40.0)
+RESISTANCE_REL_SD = 0.08
+RESISTANCE_TAU_S = 1e6
+MODEL_TAU_S, RELAXATION_TAU_S = 600.0, 150.0
+HYSTERESIS_RATES = (15.0, 40.0, 100.0)
 
 
 def prior(chemistry: Chemistry) -> Prior:
     return Prior(
         log_ohm_ah=np.log(OHM_AH),
         activation_k=ACTIVATION_K,
-        ocv_v=np.interp(OCV_SOC, *chemistry.ocv),
+        ocv_v=np.asarray(np.interp(OCV_SOC, *chemistry.ocv), dtype=np.float64),
         hysteresis_v=chemistry.hysteresis_v,
         knee_c=KNEE_C,
     )

@@ -25,7 +25,7 @@ IntArray = npt.NDArray[np.int64]
 
 KELVIN = 273.15
 REFERENCE_DEGC = 25.0
-TAU_S = np.array([3.0, 30.0, 300.0, 2000.0])
+TAU_S = np.array([3.0, 30.0, 300.0, 3000.0])
 OCV_SOC = np.r_[
     [0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04],
     np.arange(3, 48) / 50,
@@ -36,6 +36,7 @@ R_SOC = np.array([0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.9, 1])
 PER_10K = 1.2e-4  # of 1/T: ten degrees near 10 degC
 # rows of a file that the fit looks at; all rows make the currents that the resistances meet
 MOST_ROWS = {"ocv": 3000, "pulses": 40_000, "drive": 8000}
+PULSE_SHARE = 0.6  # of a pulse test's weight: rows under load, however long its rests are
 MAX_STEP = 0.7  # of a logarithm, in one step of Gauss-Newton
 
 
@@ -82,7 +83,7 @@ class Prior:
     """change of the slope of ln R over 1/T, per 10 K and 10 K"""
     shape_sd: float = 0.1
     """how the course of ln R over soc changes: per 0.1 of soc and 10 K"""
-    soc_slope_sd: float = 0.3
+    soc_slope_sd: float = 0.1
     """of ln R, per 0.1 of soc"""
     soc_bend_sd: float = 0.15
     ocv_bend_sd_v: float = 0.01
@@ -91,17 +92,19 @@ class Prior:
     ocv_delta_bend_sd_v: float = 0.004
     hysteresis_sd_v: float = 0.010
     hysteresis_bend_sd_v: float = 0.004
+    hysteresis_temp_sd: float = 0.1
+    """of its logarithm, per 10 K"""
     knee_sd: float = 0.7
     knee_activation_k: float = 4600.0
     knee_activation_sd_k: float = 1500.0
     knee_bend_sd: float = 0.02
     """small: the knee follows Arrhenius's law"""
     error_v: float = 0.005
-    error_of_overpotential: float = 0.0
     error_of_axis: float = 0.007
     error_time_s: float = 100.0
-    longest_s: float = 3600.0
-    """a test counts no more than one of this length"""
+    shortest_s: float = 3600.0
+    longest_s: float = 14_400.0
+    """a drive counts no more than one of this length; any other test no more than a usual drive of this fit"""
 
 
 @dataclass
@@ -115,6 +118,8 @@ class Layout:
     ocv: IntArray = field(init=False)
     delta: IntArray = field(init=False)
     gap: IntArray = field(init=False)
+    gap_log: IntArray = field(init=False)
+    """of what the hysteresis is multiplied by, over temperature"""
     ohm: IntArray = field(init=False)
     knee: IntArray = field(init=False)
     nuisance: IntArray = field(init=False)
@@ -126,6 +131,7 @@ class Layout:
             ("ocv", (len(OCV_SOC),)),
             ("delta", (t, len(DELTA_SOC))),
             ("gap", (len(OCV_SOC),)),
+            ("gap_log", (t,)),
             ("ohm", (2 + len(TAU_S), t, len(R_SOC))),
             ("knee", (t,)),
             ("nuisance", (self.files, 3)),
@@ -163,7 +169,7 @@ def hysteresis(test: Record, rate: float, capacity_ah: float) -> tuple[FloatArra
     for k, sign in enumerate(np.sign(test.current_a).tolist()):
         state = kept[k] * state - (1 - kept[k]) * sign
         out[k] = state
-    return out, np.cumprod(keep)
+    return out, np.asarray(np.cumprod(keep))
 
 
 def place(x: FloatArray, nodes: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -184,7 +190,7 @@ class Rows:
     """All records in one, with everything that does not depend on the unknowns."""
 
     def __init__(self, records: list[Record], layout: Layout, capacity_ah: float, rate: float) -> None:
-        self.layout = layout
+        self.layout, self.capacity_ah = layout, capacity_ah
         self.whole = records
         picks = [np.arange(0, len(r.soc), -(-len(r.soc) // MOST_ROWS[r.kind])) for r in records]
         self.records = [picked(r, pick) for r, pick in zip(records, picks, strict=True)]
@@ -241,8 +247,8 @@ class Rows:
             self.knee_memory = stamp, np.stack(parts), np.stack(slopes)
         return self.knee_memory[1], self.knee_memory[2]
 
-    def predict(self, x: FloatArray) -> tuple[FloatArray, FloatArray, IntArray, FloatArray, FloatArray]:
-        """(voltage, Jacobian [row, local], its columns [row, local], slope of the OCV, overpotential)."""
+    def predict(self, x: FloatArray) -> tuple[FloatArray, FloatArray, IntArray, FloatArray]:
+        """(voltage, Jacobian [row, local], its columns [row, local], slope of the OCV)."""
         L, n = self.layout, len(self.soc)
         part, slope = self.currents(x[L.knee])
         jac, col = [], []
@@ -267,11 +273,14 @@ class Rows:
         add(L.nuisance[self.file, 1], steep * (1 - self.soc))
         if L.hysteresis:
             gap = x[L.gap]
-            m = gap[self.o] * (1 - self.wo) + gap[self.o + 1] * self.wo
+            over_temp = np.exp(x[L.gap_log])[self.t] * (1 - self.wt) + np.exp(x[L.gap_log])[self.t2] * self.wt
+            m = (gap[self.o] * (1 - self.wo) + gap[self.o + 1] * self.wo) * over_temp
             h = self.h + files[self.file, 2] * self.h_left
             out = out + m * h
-            add(L.gap[self.o], (1 - self.wo) * h)
-            add(L.gap[self.o + 1], self.wo * h)
+            add(L.gap[self.o], (1 - self.wo) * h * over_temp)
+            add(L.gap[self.o + 1], self.wo * h * over_temp)
+            add(L.gap_log[self.t], m * h * (1 - self.wt))
+            add(L.gap_log[self.t2], m * h * self.wt)
             add(L.nuisance[self.file, 2], m * self.h_left)
         over, by_knee = np.zeros(n), np.zeros(n)
         ti2 = np.minimum(self.ti + 1, len(L.temp_degc) - 1)
@@ -289,19 +298,26 @@ class Rows:
                 add(L.ohm[p][t, self.s + 1], factor * self.ws * table[t, self.s + 1])
         add(L.knee[self.t], -by_knee * (1 - self.wt))
         add(L.knee[self.t2], -by_knee * self.wt)
-        return out - over, np.stack(jac, axis=1), np.stack(col, axis=1), steep, over
+        return out - over, np.stack(jac, axis=1), np.stack(col, axis=1), steep
 
-    def weights(self, prior: Prior, steep: FloatArray, over: FloatArray) -> FloatArray:
+    def weights(self, prior: Prior, steep: FloatArray) -> FloatArray:
         """1/variance of a row, as if errors stayed the same for `error_time_s`."""
-        variance = (
-            prior.error_v**2
-            + (prior.error_of_overpotential * over) ** 2
-            + (prior.error_of_axis * steep) ** 2
-        )
+        variance = prior.error_v**2 + (prior.error_of_axis * steep) ** 2
         length = np.minimum(self.dt, 60.0)
+        for k, record in enumerate(self.records):
+            if record.kind == "pulses":
+                part = length[self.edges[k] : self.edges[k + 1]]
+                loaded = np.abs(record.current_a) > 0.02 * self.capacity_ah
+                under = float(part[loaded].sum()) / max(float(part.sum()), 1e-9)
+                if 0 < under < PULSE_SHARE:
+                    part[loaded] *= PULSE_SHARE / under
+                    part[~loaded] *= (1 - PULSE_SHARE) / (1 - under)
         total = np.array([length[a:b].sum() for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)])
-        factor = np.minimum(1, prior.longest_s / np.maximum(total, 1))
-        return length * factor[self.file] / prior.error_time_s / variance
+        drives = [t for t, r in zip(total.tolist(), self.records, strict=True) if r.kind == "drive"]
+        usual = float(np.clip(np.median(drives or [np.inf]), prior.shortest_s, prior.longest_s))
+        longest = [prior.longest_s if r.kind == "drive" else usual for r in self.records]
+        factor = np.minimum(1, np.array(longest) / np.maximum(total, 1))
+        return np.asarray(length * factor[self.file] / prior.error_time_s / variance)
 
 
 def solve_blocks(
@@ -365,6 +381,11 @@ def prior_rows(
     for k in layout.gap:
         row([k], [1.0], prior.hysteresis_v, prior.hysteresis_sd_v if layout.hysteresis else 1e-9)
     bend(layout.gap, OCV_SOC, 0.02, prior.hysteresis_bend_sd_v)
+    row([layout.gap_log[reference]], [1.0], 0.0, 1e-6)
+    for t in range(nt - 1):
+        gap = np.sqrt((layout.temp_degc[t + 1] - layout.temp_degc[t]) / 10)
+        sd = (prior.hysteresis_temp_sd if layout.hysteresis else 1e-6) * gap
+        row([layout.gap_log[t + 1], layout.gap_log[t]], [1.0, -1.0], 0.0, sd)
     bend_t = [(inverse(layout.temp_degc)[k + 1] - inverse(layout.temp_degc)[k]) for k in range(nt - 1)]
     for p in range(2 + len(TAU_S)):
         ids = layout.ohm[p]
@@ -452,17 +473,17 @@ def fit(
     x = start(layout, prior, records, capacity_ah) if x is None else x.copy()
     logs = np.r_[layout.ohm.ravel(), layout.knee]
     last = np.inf
-    predicted, jac, col, steep, over = rows.predict(x)
+    predicted, jac, col, steep = rows.predict(x)
     for _ in range(steps):
         error = rows.voltage - predicted
-        weight = rows.weights(prior, np.maximum(steep, 0), over)
+        weight = rows.weights(prior, np.maximum(steep, 0))
         blocks, normal, right = solve_blocks(rows, jac, col, error, weight)
         gradient = right + base_right - base @ x
         step = np.linalg.solve(normal + base, gradient)
         largest = float(np.abs(step[logs]).max())
         step *= min(1, MAX_STEP / max(largest, 1e-9))
         x = x + step
-        predicted, jac, col, steep, over = rows.predict(x)
+        predicted, jac, col, steep = rows.predict(x)
         error = rows.voltage - predicted
         cost = float(weight[rows.used] @ error[rows.used] ** 2 + np.sum((penalty @ x - wanted) ** 2))
         if largest < 0.02 or (largest < MAX_STEP and abs(last - cost) < 1e-3 * cost):
@@ -470,7 +491,7 @@ def fit(
         last = cost
     away = np.full(len(error), np.nan)
     if left_out:
-        weight = rows.weights(prior, np.maximum(steep, 0), over)
+        weight = rows.weights(prior, np.maximum(steep, 0))
         blocks, normal, right = solve_blocks(rows, jac, col, error, weight)
         whole, gradient = normal + base, right + base_right - base @ x
         for f in range(len(records)):

@@ -32,7 +32,9 @@ def write_report(path: Path, fitted: Fitted) -> str:
     single = path.suffix.lower() in (".html", ".htm")
     try:
         if single:
-            sources = {k: "data:image/png;base64," + base64.b64encode(v).decode() for k, v in pictures.items()}
+            sources = {
+                k: "data:image/png;base64," + base64.b64encode(v).decode() for k, v in pictures.items()
+            }
             _put(path, _page(fitted, sources).encode())
         else:
             path.mkdir(parents=True, exist_ok=True)
@@ -187,7 +189,9 @@ def _page(fitted: Fitted, sources: dict[str, str]) -> str:
         f"<p>{html.escape(cell['summary'])}. {cell['chemistry']}, {cell['capacity_ah']:g} Ah.</p>",
         "<h2>Errors</h2><p>Measured less modelled voltage above 10 % SoC; slow: averaged over 150 s; left out: what "
         "a fit to the other files says of this one.</p>",
-        _table([c[0] for c in COLUMNS], [[_cell(f, key, form) for _, key, form in COLUMNS] for f in fitted.files]),
+        _table(
+            [c[0] for c in COLUMNS], [[_cell(f, key, form) for _, key, form in COLUMNS] for f in fitted.files]
+        ),
         "<h2>What was assumed</h2>",
         _list([*fitted.missing, *fitted.remarks]),
         "<h2>What the filter is told of the model's errors (sd, mV)</h2>",

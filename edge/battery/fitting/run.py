@@ -176,9 +176,7 @@ def _file_error(fitted: Joint, k: int, capacity_ah: float) -> FileError:
     )
 
 
-def pulses(
-    record: Record, error_v: FloatArray, capacity_ah: float
-) -> list[tuple[float, float, float]]:
+def pulses(record: Record, error_v: FloatArray, capacity_ah: float) -> list[tuple[float, float, float]]:
     """(soc, resistance over 10 s, the model's) of the discharge pulses that follow a rest.
 
     Both are the change of voltage from the last row at rest over the current: as in HPPC. The model's is what
