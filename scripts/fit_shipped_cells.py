@@ -163,11 +163,7 @@ def judge_all(data: Path, out: Path) -> None:
     kept = [p for n in LG_JUDGES for p in sorted(folder.glob(f"{n}_*.csv.gz"))]
     judge("lg_hg2 on drives that it was not fitted on", model, kept)
     for temp in ("+10", "-10"):
-        name = f"without{temp}"
-        part = write(
-            out / name,
-            fitted(lg(folder, lambda p, t=temp: p.name.endswith(f"_{t}.csv.gz"))) | {"name": "lg_hg2"},
-        )
+        part = write(out / f"without{temp}", fitted(without_temperature(folder, temp)))
         judge(
             f"lg_hg2 fitted without {temp} degC",
             part,
@@ -178,6 +174,10 @@ def judge_all(data: Path, out: Path) -> None:
         drive = folder / f"drive_{temp}.csv.gz"
         part = write(out / f"without_{temp}", fitted(without_drive(folder, temp)))
         judge(f"a123_26650 fitted without {drive.name}", part, [drive])
+
+
+def without_temperature(folder: Path, temp: str) -> Request:
+    return lg(folder, lambda path: path.name.endswith(f"_{temp}.csv.gz"))
 
 
 def without_drive(folder: Path, temp: str) -> Request:

@@ -20,7 +20,8 @@ from edge.errors import DataError
 
 BIN_S = 1.0
 LONGEST_GAP_S = 3600.0
-CLUSTER_DEGC = 4.0  # medians closer than this are one chamber temperature
+CLUSTER_DEGC = 4.0  # files that begin closer than this are of one chamber temperature
+SOAKED_S = 120.0  # the temperature of this beginning is the chamber's
 ASSUMED_DEGC = 25.0  # of files without temperature; said in the report
 UNKNOWN = 0.05  # of the rows
 LARGE = 0.5  # of the capacity: what moves less is an end step, not a curve
@@ -55,8 +56,9 @@ class File:
         return np.cumsum(self.current_a * self.dt_s) / 3600
 
     @property
-    def median_degc(self) -> float:
-        return float(np.median(self.temp_degc))
+    def chamber_degc(self) -> float:
+        """Where it began: under load a cell warms by ten degrees and more."""
+        return float(np.median(self.temp_degc[np.cumsum(self.dt_s) <= SOAKED_S]))
 
 
 def read(path: Path, kind: str, remarks: list[str]) -> File:
@@ -106,8 +108,8 @@ def _check_gaps(path: Path, time_s: FloatArray, current_a: FloatArray) -> None:
 def clusters(files: list[File]) -> list[list[File]]:
     """Files of one chamber temperature, the coldest first."""
     found: list[list[File]] = []
-    for file in sorted(files, key=lambda f: f.median_degc):
-        if found and file.median_degc - found[-1][-1].median_degc < CLUSTER_DEGC:
+    for file in sorted(files, key=lambda f: f.chamber_degc):
+        if found and file.chamber_degc - found[-1][-1].chamber_degc < CLUSTER_DEGC:
             found[-1].append(file)
         else:
             found.append([file])
@@ -148,7 +150,7 @@ class Axes:
     ) -> None:
         self.files, self.capacity_ah, self.remarks = files, capacity_ah, remarks
         self.groups = clusters(files)
-        self.temps = np.array([np.median([f.median_degc for f in g]) for g in self.groups])
+        self.temps = np.array([np.median([f.chamber_degc for f in g]) for g in self.groups])
         slow = [f for f in files if f.kind == "ocv"]
         top = max(float(f.voltage_v.max()) for f in (slow or files))
         self.full_v = top - full_below_v
@@ -220,7 +222,7 @@ class Axes:
         """Slow discharge and charge of one temperature, in one file or several."""
         if not files:
             return
-        capacity = self.capacity(files[0].median_degc)
+        capacity = self.capacity(files[0].chamber_degc)
         large = [f for f in files if np.ptp(f.drawn_ah) >= LARGE * capacity]
         steps = [f for f in files if f not in large]
         out_step = sum(max(f.drawn_ah[-1], 0.0) for f in steps)
@@ -257,7 +259,7 @@ class Axes:
             )
 
     def _counted(self, file: File, known: list[Record]) -> Record:
-        capacity = self.capacity(file.median_degc)
+        capacity = self.capacity(file.chamber_degc)
         if file.voltage_v[0] >= self.full_v:
             return self._test(file, 1 - file.drawn_ah / capacity, OFFSET_SD, COUNTED_SD)
         slow = [t for t in known if t.kind == "ocv"]
@@ -266,7 +268,7 @@ class Axes:
                 f"{file.path}: no column soc; it begins neither full ({file.voltage_v[0]:.3f} V) nor at a rest with "
                 "an OCV to read it from (--ocv): its state of charge cannot be told"
             )
-        begin = rest_soc(slow, float(file.voltage_v[0]), file.median_degc)
+        begin = rest_soc(slow, float(file.voltage_v[0]), file.chamber_degc)
         return self._test(file, begin - file.drawn_ah / capacity, RESTED_SD, COUNTED_SD)
 
 

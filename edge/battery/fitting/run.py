@@ -90,7 +90,7 @@ def fit_cell(request: Request, progress: Progress = lambda _what, _done: None) -
     records = found.records()
     if not records:
         raise DataError("none of the files says how the voltage follows the state of charge")
-    nodes = axes.nodes(np.array(sorted({_chamber(r, found.temps) for r in records})))
+    nodes = axes.nodes(found.temps)
     fitted, rate = _best(request, records, nodes, progress)
     progress("leaving out each file", 0.85)
     fitted = joint.fit(
@@ -115,10 +115,6 @@ def fit_cell(request: Request, progress: Progress = lambda _what, _done: None) -
     return Fitted(
         table, met, remarks + more, missing(request, records, found.temps), fitted, fitted.rows.records
     )
-
-
-def _chamber(record: Record, temps: FloatArray) -> float:
-    return float(temps[np.argmin(np.abs(temps - np.median(record.temp_degc)))])
 
 
 def _source(request: Request) -> dict[str, Any]:
