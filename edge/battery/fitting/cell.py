@@ -41,13 +41,15 @@ def bands(error: FloatArray, dt_s: FloatArray) -> FloatArray:
 def errors(joint: Joint) -> tuple[FloatArray, list[str]]:
     """([model, relaxation, sample] sds over the nodes of temperature, remarks).
 
-    Of each file under load: the geometric mean of the rms error in the fit, which is too good, and of that with the file left
-    out, which is too bad, for the shipped model has seen that kind of load. Each node takes the files near its temperature.
+    Of each file under load, its rms error where it is left out; where there are others of its temperature, the
+    geometric mean of that, which is too bad, and of the error in the fit, which is too good: the model has seen
+    more than the one and less than the other. Each node takes the files near its temperature.
     """
     records, nodes = joint.rows.records, joint.layout.temp_degc
     kinds = {r.kind for r in records}
     kind = next(k for k in ("drive", "pulses", "ocv") if k in kinds)
     alone = sum(r.kind != "ocv" for r in records) < 2
+    medians = {k: float(np.median(r.temp_degc)) for k, r in enumerate(records) if r.kind == kind}
     temps, sizes = [], []
     for k, record in enumerate(records):
         part = slice(joint.rows.edges[k], joint.rows.edges[k + 1])
@@ -59,8 +61,9 @@ def errors(joint: Joint) -> tuple[FloatArray, list[str]]:
             for e in (joint.error_v, joint.left_out_v)
         )
         away = ALONE**2 * seen if alone else np.clip(away, seen, MOST_AWAY * seen)
-        temps.append(float(np.median(record.temp_degc)))
-        sizes.append(np.log(np.sqrt(seen * away)))
+        temps.append(medians[k])
+        others = sum(abs(m - medians[k]) < POOLED_DEGC for j, m in medians.items() if j != k)
+        sizes.append(np.log(np.sqrt(seen * away) if others or alone else away))
     distance = np.abs(nodes[:, None] - np.array(temps)[None, :])
     nearest = distance.min(axis=1, keepdims=True)
     weight = np.exp(-(((distance - nearest) / POOLED_DEGC) ** 2))
