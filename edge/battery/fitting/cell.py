@@ -15,6 +15,7 @@ FAST_S = 20.0  # an error faster than this is the sample's own
 MOST_AWAY = 4.0  # a file that is the only one of its temperature is far off where it is left out
 POOLED_DEGC = 7.0  # files within about this range share their errors
 LEAST_V = (0.003, 0.0015, 0.001)  # model, relaxation, sample: less is not believed
+MOST_V = 0.3
 OUTSIDE_PER_DEGC = 0.03
 NEAR_EMPTY = 0.1  # below, the place on the axis dominates the error, and axis_sd says it
 ALONE = 1.5  # what the error grows by where no other file could be judged on
@@ -41,37 +42,44 @@ def bands(error: FloatArray, dt_s: FloatArray) -> FloatArray:
 def errors(joint: Joint) -> tuple[FloatArray, list[str]]:
     """([model, relaxation, sample] sds over the nodes of temperature, remarks).
 
-    Of each file under load, its rms error where it is left out; where there are others of its temperature, the
-    geometric mean of that, which is too bad, and of the error in the fit, which is too good: the model has seen
-    more than the one and less than the other. Each node takes the files near its temperature.
+    Of each file under load: the geometric mean of its rms error in the fit, which is too good, and where it is left out,
+    which is too bad: the model has seen more than the one and less than the other. Each node takes the files near
+    its temperature.
     """
     records, nodes = joint.rows.records, joint.layout.temp_degc
     kinds = {r.kind for r in records}
     kind = next(k for k in ("drive", "pulses", "ocv") if k in kinds)
     alone = sum(r.kind != "ocv" for r in records) < 2
-    medians = {k: float(np.median(r.temp_degc)) for k, r in enumerate(records) if r.kind == kind}
     temps, sizes = [], []
     for k, record in enumerate(records):
         part = slice(joint.rows.edges[k], joint.rows.edges[k + 1])
-        use = (record.soc > NEAR_EMPTY) & record.used
-        if record.kind != kind or use.sum() < 10:
+        if record.kind != kind:
             continue
+        use = (record.soc > NEAR_EMPTY) & record.used
+        use = use if use.any() else record.used
         seen, away = (
             np.sqrt(np.mean(bands(np.where(record.used, e[part], 0.0), record.dt_s)[:, use] ** 2, axis=1))
             for e in (joint.error_v, joint.left_out_v)
         )
         away = ALONE**2 * seen if alone else np.clip(away, seen, MOST_AWAY * seen)
-        temps.append(medians[k])
-        others = sum(abs(m - medians[k]) < POOLED_DEGC for j, m in medians.items() if j != k)
-        sizes.append(np.log(np.sqrt(seen * away) if others or alone else away))
+        temps.append(float(np.median(record.temp_degc)))
+        sizes.append(np.log(np.sqrt(seen * away)))
     distance = np.abs(nodes[:, None] - np.array(temps)[None, :])
     nearest = distance.min(axis=1, keepdims=True)
     weight = np.exp(-(((distance - nearest) / POOLED_DEGC) ** 2))
     sd = np.exp(np.array(sizes).T @ weight.T / weight.sum(axis=1)) * (1 + OUTSIDE_PER_DEGC * nearest[:, 0])
+    sd *= growth(joint, min(temps))
     remarks = (
         ["with one file under load the errors of the model are those of the fit, times 1.5"] if alone else []
     )
-    return np.maximum(sd, np.array(LEAST_V)[:, None]), remarks
+    return np.clip(sd, np.array(LEAST_V)[:, None], MOST_V), remarks
+
+
+def growth(joint: Joint, coldest_degc: float) -> FloatArray:
+    """[node]: resistance over that where it was coldest, 1 elsewhere: an extrapolation errs by a share of the voltage drop."""
+    total = np.log(np.exp(joint.x[joint.layout.ohm]).sum(axis=0).mean(axis=1))
+    edge = np.interp(coldest_degc, joint.layout.temp_degc, total)
+    return np.asarray(np.exp(np.maximum(np.where(joint.layout.temp_degc < coldest_degc, total - edge, 0), 0)))
 
 
 def held(table: FloatArray, seen: list[tuple[float, float] | None]) -> FloatArray:
