@@ -70,7 +70,9 @@ def errors(joint: Joint) -> tuple[FloatArray, list[str]]:
     sd = np.exp(np.array(sizes).T @ weight.T / weight.sum(axis=1)) * (1 + OUTSIDE_PER_DEGC * nearest[:, 0])
     sd *= growth(joint, min(temps))
     remarks = (
-        ["with one file under load the errors of the model are those of the fit, times 1.5"] if alone else []
+        ["with no second file under load the errors of the model are those of the fit, times 1.5"]
+        if alone
+        else []
     )
     return np.clip(sd, np.array(LEAST_V)[:, None], MOST_V), remarks
 
@@ -130,6 +132,8 @@ def model(
     ohm = held(np.exp(x[layout.ohm]), spans(layout.temp_degc, records, capacity_ah))
     ohm = np.clip(ohm, 1e-6, 9.0)
     sd, remarks = errors(joint)
+    loaded = any(r.kind != "ocv" for r in records)
+    known = defaults.RESISTANCE_REL_SD if loaded else defaults.GUESSED_RESISTANCE_REL_SD
     cell: dict[str, Any] = {
         "name": name,
         "chemistry": chemistry,
@@ -156,7 +160,7 @@ def model(
             "model_tau_s": defaults.MODEL_TAU_S,
             "relaxation_tau_s": defaults.RELAXATION_TAU_S,
             "axis_sd": kind.axis_sd,
-            "resistance_rel_sd": defaults.RESISTANCE_REL_SD,
+            "resistance_rel_sd": min(max(known, joint.resistance_sd), 1.0),
             "resistance_tau_s": defaults.RESISTANCE_TAU_S,
             "hysteresis_sd": kind.hysteresis_sd,
             "current_offset_c": kind.current_offset_c,

@@ -52,6 +52,7 @@ KNEE_C = 9.0
 CAPACITY_REL_SD = 0.017  # of one cell against its type: equally likely within ±3 %
 CURRENT_GAIN_SD = 0.006  # equally likely within ±1 %
 RESISTANCE_REL_SD = 0.08
+GUESSED_RESISTANCE_REL_SD = 0.5  # nothing was measured under load
 RESISTANCE_TAU_S = 1e6
 MODEL_TAU_S, RELAXATION_TAU_S = 600.0, 150.0
 HYSTERESIS_RATES = (15.0, 40.0, 100.0)

@@ -443,6 +443,17 @@ def start(layout: Layout, prior: Prior, records: list[Record], capacity_ah: floa
     return x
 
 
+def resistance_sd(layout: Layout, x: FloatArray, normal: FloatArray) -> float:
+    """Posterior sd of the logarithm of the resistance over 10 s in the middle, least over the temperatures."""
+    reached = np.r_[1.0, 1.0, 1 - np.exp(-10.0 / TAU_S)]
+    middle = int(np.argmin(np.abs(R_SOC - 0.5)))
+    sides = np.zeros((layout.size, len(layout.temp_degc)))
+    for t in range(len(layout.temp_degc)):
+        part = np.exp(x[layout.ohm[:, t, middle]]) * reached
+        sides[layout.ohm[:, t, middle], t] = part / part.sum()
+    return float(np.sqrt(np.min(np.sum(sides * np.linalg.solve(normal, sides), axis=0))))
+
+
 @dataclass
 class Joint:
     layout: Layout
@@ -454,6 +465,8 @@ class Joint:
     """[row]: the error where its file was left out"""
     steep: FloatArray
     cost: float
+    resistance_sd: float
+    """relative, of the resistance over 10 s where it is known best: what data and prior leave open"""
 
 
 def fit(
@@ -489,11 +502,12 @@ def fit(
         if largest < 0.02 or (largest < MAX_STEP and abs(last - cost) < 1e-3 * cost):
             break
         last = cost
-    away = np.full(len(error), np.nan)
+    away, unsure = np.full(len(error), np.nan), np.nan
     if left_out:
         weight = rows.weights(prior, np.maximum(steep, 0))
         blocks, normal, right = solve_blocks(rows, jac, col, error, weight)
         whole, gradient = normal + base, right + base_right - base @ x
+        unsure = resistance_sd(layout, x, whole)
         for f in range(len(records)):
             a, b = rows.edges[f], rows.edges[f + 1]
             less, right_less = whole.copy(), gradient.copy()
@@ -507,4 +521,4 @@ def fit(
             own[layout.nuisance[f]] = x[layout.nuisance[f]] - [0.0, 0.0, records[f].start_h]
             mine = np.sum(jac[a:b] * own[col[a:b]], axis=1)
             away[a:b] = error[a:b] - shift + mine
-    return Joint(layout, rows, x, error, away, steep, cost)
+    return Joint(layout, rows, x, error, away, steep, cost, unsure)

@@ -172,6 +172,12 @@ def test_any_subset_works_and_says_what_is_missing(files, tmp_path, kinds, said)
     assert model.at(model.ocv_v, soc, 25.0) == pytest.approx(ocv(soc, 25.0), abs=0.03)
 
 
+def test_resistance_that_was_not_measured_is_uncertain(files, everything):
+    guessed = fit_cell(request(ocv=files["ocv"])).cell["uncertainty"]["resistance_rel_sd"]
+    assert guessed > 0.3
+    assert everything.cell["uncertainty"]["resistance_rel_sd"] == pytest.approx(0.08)
+
+
 def test_one_temperature_leans_on_arrhenius(files, tmp_path):
     fitted = fit_cell(request(ocv=files["ocv"][:1], drive=files["drive"][:1]))
     model = load(fitted, tmp_path / "c.toml")
