@@ -23,6 +23,10 @@ COMMANDS = {
     "decode": ("edge.can.decode_command:decode", "Any CAN log, through any DBC."),
     "replay": ("edge.replay:replay", "The whole core over a log."),
     "soc": ("edge.battery.soc_command:soc", "The estimator over laboratory or field data."),
+    "fit-cell": (
+        "edge.battery.fitting.command:fit_cell_command",
+        "A cell model from measurements, with a report.",
+    ),
     "monitor": ("edge.monitor.command:monitor", "A technician's live view in the terminal."),
     "check": ("edge.check:check", "Every mistake in configuration, DBCs and maps at once."),
     "depot": ("depot.command:depot", "The subscriber, its store and its page."),

@@ -1,0 +1,198 @@
+"""From the fit to a cell model's file: tables made safe, and how wrong they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edge.battery.fitting import defaults
+from edge.battery.fitting.joint import DELTA_SOC, OCV_SOC, R_SOC, TAU_S, Joint, Record, low_pass
+from edge.battery.model import FloatArray
+
+SLOPE_MIN_V = 0.02  # per unit of soc: the OCV must rise
+FAST_S = 20.0  # an error faster than this is the sample's own
+MOST_AWAY = 4.0  # a file that is the only one of its temperature is far off where it is left out
+POOLED_DEGC = 7.0  # files within about this range share their errors
+LEAST_V = (0.003, 0.0015, 0.001)  # model, relaxation, sample: less is not believed
+MOST_V = 0.3
+OUTSIDE_PER_DEGC = 0.03
+NEAR_EMPTY = 0.1  # below, the place on the axis dominates the error, and axis_sd says it
+ALONE = 1.5  # what the error grows by where no other file could be judged on
+
+
+def rising(voltage: FloatArray, soc: FloatArray) -> FloatArray:
+    """The nearest curve (pool adjacent violators) that rises by at least SLOPE_MIN_V per unit of soc."""
+    blocks: list[list[float]] = []
+    for value in (voltage - SLOPE_MIN_V * soc).tolist():
+        blocks.append([value, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (a, m), (b, n) = blocks[-2:]
+            blocks[-2:] = [[(a * m + b * n) / (m + n), m + n]]
+    flat = np.concatenate([np.full(int(n), v) for v, n in blocks])
+    return np.asarray(flat + SLOPE_MIN_V * 1.001 * soc)
+
+
+def bands(error: FloatArray, dt_s: FloatArray) -> FloatArray:
+    """[model, relaxation, sample] parts of an error, by how fast they change: [3, rows]."""
+    slow, fast = (low_pass(error, dt_s, tau) for tau in (defaults.MODEL_TAU_S, FAST_S))
+    return np.stack([slow, fast - slow, error - fast])
+
+
+def errors(joint: Joint) -> tuple[FloatArray, list[str]]:
+    """([model, relaxation, sample] sds over the nodes of temperature, remarks).
+
+    Of each file under load: the geometric mean of its rms error in the fit, which is too good, and where it is left out,
+    which is too bad: the model has seen more than the one and less than the other. Each node takes the files near
+    its temperature.
+    """
+    records, nodes = joint.rows.records, joint.layout.temp_degc
+    kinds = {r.kind for r in records}
+    kind = next(k for k in ("drive", "pulses", "ocv") if k in kinds)
+    alone = sum(r.kind != "ocv" for r in records) < 2
+    temps, sizes = [], []
+    for k, record in enumerate(records):
+        part = slice(joint.rows.edges[k], joint.rows.edges[k + 1])
+        if record.kind != kind:
+            continue
+        use = (record.soc > NEAR_EMPTY) & record.used
+        use = use if use.any() else record.used
+        seen, away = (
+            np.sqrt(np.mean(bands(np.where(record.used, e[part], 0.0), record.dt_s)[:, use] ** 2, axis=1))
+            for e in (joint.error_v, joint.left_out_v)
+        )
+        away = ALONE**2 * seen if alone else np.clip(away, seen, MOST_AWAY * seen)
+        temps.append(float(np.median(record.temp_degc)))
+        sizes.append(np.log(np.sqrt(seen * away)))
+    distance = np.abs(nodes[:, None] - np.array(temps)[None, :])
+    nearest = distance.min(axis=1, keepdims=True)
+    weight = np.exp(-(((distance - nearest) / POOLED_DEGC) ** 2))
+    sd = np.exp(np.array(sizes).T @ weight.T / weight.sum(axis=1)) * (1 + OUTSIDE_PER_DEGC * nearest[:, 0])
+    sd *= growth(joint, min(temps))
+    remarks = (
+        ["with no second file under load the errors of the model are those of the fit, times 1.5"]
+        if alone
+        else []
+    )
+    return np.clip(sd, np.array(LEAST_V)[:, None], MOST_V), remarks
+
+
+def growth(joint: Joint, coldest_degc: float) -> FloatArray:
+    """[node]: resistance over that where it was coldest, 1 elsewhere: an extrapolation errs by a share of the voltage drop."""
+    total = np.log(np.exp(joint.x[joint.layout.ohm]).sum(axis=0).mean(axis=1))
+    edge = np.interp(coldest_degc, joint.layout.temp_degc, total)
+    return np.asarray(np.exp(np.maximum(np.where(joint.layout.temp_degc < coldest_degc, total - edge, 0), 0)))
+
+
+def held(table: FloatArray, seen: list[tuple[float, float] | None]) -> FloatArray:
+    """Beyond the soc that was seen under load, resistance holds or grows, never falls. [process, t, s]"""
+    out = table.copy()
+    for t, span in enumerate(seen):
+        if span is None:
+            continue
+        low = int(np.clip(np.searchsorted(R_SOC, span[0]), 0, len(R_SOC) - 1))
+        high = int(np.clip(np.searchsorted(R_SOC, span[1], side="right") - 1, low, len(R_SOC) - 1))
+        for s in range(low - 1, -1, -1):
+            out[:, t, s] = np.maximum(out[:, t, s], out[:, t, s + 1])
+        for s in range(high + 1, len(R_SOC)):
+            out[:, t, s] = np.maximum(out[:, t, s], out[:, t, s - 1])
+    return out
+
+
+def spans(nodes: FloatArray, records: list[Record], capacity_ah: float) -> list[tuple[float, float] | None]:
+    """The soc that was seen under load near each node."""
+    found: list[tuple[float, float] | None] = []
+    for node in nodes:
+        near = []
+        for r in records:
+            use = (np.abs(r.temp_degc - node) < 8) & (np.abs(r.current_a) > capacity_ah / 10) & r.used
+            near += [r.soc[use].min(), r.soc[use].max()] if use.any() else []
+        found.append((float(min(near)), float(max(near))) if near else None)
+    known = [k for k, span in enumerate(found) if span]
+    return [found[min(known, key=lambda o: abs(o - k))] if known else None for k in range(len(found))]
+
+
+def model(
+    joint: Joint,
+    records: list[Record],
+    *,
+    name: str,
+    chemistry: str,
+    capacity_ah: float,
+    rate: float | None,
+    limits_v: tuple[float, float],
+    summary: str,
+    sources: list[dict[str, Any]],
+) -> tuple[dict[str, Any], list[str]]:
+    """(the cell model's file as a dictionary, remarks)."""
+    layout, x = joint.layout, joint.x
+    kind = defaults.CHEMISTRIES[chemistry]
+    smooth = np.stack([np.interp(OCV_SOC, DELTA_SOC, row) for row in x[layout.delta]])
+    ocv = [rising(x[layout.ocv] + row, OCV_SOC) for row in smooth]
+    ohm = held(np.exp(x[layout.ohm]), spans(layout.temp_degc, records, capacity_ah))
+    ohm = np.clip(ohm, 1e-6, 9.0)
+    sd, remarks = errors(joint)
+    loaded = any(r.kind != "ocv" for r in records)
+    known = defaults.RESISTANCE_REL_SD if loaded else defaults.GUESSED_RESISTANCE_REL_SD
+    cell: dict[str, Any] = {
+        "name": name,
+        "chemistry": chemistry,
+        "summary": summary,
+        "capacity_ah": capacity_ah,
+        "capacity_rel_sd": defaults.CAPACITY_REL_SD,
+        "voltage_min_v": limits_v[0],
+        "voltage_max_v": limits_v[1],
+        "sources": sources,
+        "ocv": {"soc": OCV_SOC, "temp_degc": layout.temp_degc, "voltage_v": ocv},
+        "dynamics": {
+            "soc": R_SOC,
+            "temp_degc": layout.temp_degc,
+            "knee_a": np.exp(x[layout.knee]),
+            "r0_ohm": list(ohm[0]),
+            "rct_ohm": list(ohm[1]),
+            "tau_s": TAU_S,
+            "relaxation_ohm": [list(table) for table in ohm[2:]],
+        },
+        "uncertainty": {
+            "model_sd_v": sd[0],
+            "relaxation_sd_v": sd[1],
+            "sample_sd_v": sd[2],
+            "model_tau_s": defaults.MODEL_TAU_S,
+            "relaxation_tau_s": defaults.RELAXATION_TAU_S,
+            "axis_sd": kind.axis_sd,
+            "resistance_rel_sd": min(max(known, joint.resistance_sd), 1.0),
+            "resistance_tau_s": defaults.RESISTANCE_TAU_S,
+            "hysteresis_sd": kind.hysteresis_sd,
+            "current_offset_c": kind.current_offset_c,
+            "current_gain_sd": defaults.CURRENT_GAIN_SD,
+        },
+    }
+    if rate is not None:
+        gap = np.clip(x[layout.gap], 0.0, 0.5)
+        cell["ocv"]["hysteresis_v"] = [gap * factor for factor in np.exp(x[layout.gap_log])]
+        cell["hysteresis"] = {"rate": rate}
+    return cell, remarks
+
+
+def toml(cell: dict[str, Any], made_by: str) -> str:
+    lines = [f"# {made_by}. The keys: edge/battery/model.py."]
+    lines += [f"{k} = {_value(v)}" for k, v in cell.items() if not isinstance(v, dict) and k != "sources"]
+    for source in cell["sources"]:
+        lines += ["", "[[sources]]", *(f"{k} = {_value(v)}" for k, v in source.items())]
+    for name, table in cell.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{name}]", *(f"{k} = {_value(v)}" for k, v in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any, indent: str = "") -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_value(str(k))} = {_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple | np.ndarray):
+        if len(value) and isinstance(value[0], list | tuple | np.ndarray):
+            inner = indent + "    "
+            return "[\n" + "".join(f"{inner}{_value(row, inner)},\n" for row in value) + f"{indent}]"
+        return "[" + ", ".join(_value(v) for v in value) + "]"
+    return f"{value:.6g}"
