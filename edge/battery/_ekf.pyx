@@ -113,6 +113,7 @@ cdef struct Cell:
     double unknown_a                 # sd of the mean of currents that were not known
     double zero_c                    # mean of the sensor's zero, in capacities per hour
     bint sampled, opened, zeroed
+    bint alone                       # one filter is left: its likelihood is beside the point
 
 
 cdef class Kernel:
@@ -342,7 +343,10 @@ cdef class Kernel:
         for r in range(self.x.shape[0]):
             if self.cell[r] != before:
                 before = self.cell[r]
-                self._gather(&c, seconds, self.capacity_ah[before], self.temp[before], &self.window[before, 0])
+                self._gather(
+                    &c, seconds, self.capacity_ah[before], self.temp[before], &self.window[before, 0]
+                )
+                c.alone = r + 1 == self.cell.shape[0] or self.cell[r + 1] != before
             self._predict(&s, &c, &self.x[r, 0], &self.p[r, 0, 0], most(self.misfit[r], 1.0))
             if c.zeroed:
                 self._zero(c.zero_c, &self.x[r, 0], &self.p[r, 0, 0])
@@ -351,7 +355,9 @@ cdef class Kernel:
                 self._correct(
                     &c, &self.x[r, 0], &self.p[r, 0, 0], self.waited_s[r], &self.surprise_s[r], &self.score[r]
                 )
-                self.misfit[r] = self._judge(self.misfit[r], self.waited_s[r], &self.x[r, 0], &self.p[r, 0, 0])
+                self.misfit[r] = self._judge(
+                    self.misfit[r], self.waited_s[r], &self.x[r, 0], &self.p[r, 0, 0]
+                )
                 self.waited_s[r] = 0.0
             self._mirror(&self.p[r, 0, 0])
         for n in range(self.window.shape[0]):
@@ -562,14 +568,15 @@ cdef class Kernel:
         var = seen + r
         if not isfinite(nu) or not isfinite(var) or var <= 0.0:
             return
-        size = fabs(nu) / sqrt(var)
-        if size > GATE:
+        if nu * nu > GATE * GATE * var:
+            size = fabs(nu) / (GATE * sqrt(var))
             surprise[0] += waited
-            r += (size / GATE - 1.0) * var
-            var *= size / GATE
+            r += (size - 1.0) * var
+            var *= size
         else:
             surprise[0] = most(surprise[0] - 2.0 * waited, 0.0)
-        score[0] -= 0.5 * (nu * nu / var + least(waited / SAMPLE_S, 1.0) * log(var))
+        if not c.alone:
+            score[0] -= 0.5 * (nu * nu / var + least(waited / SAMPLE_S, 1.0) * log(var))
         self._joseph(x, p, ph, seen, nu, r)
         # No soc beyond 0 and 1: what it may not explain, the other states do (projection on the bound)
         size = least(most(x[0], 0.0), 1.0) - x[0]
