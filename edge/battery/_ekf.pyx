@@ -3,7 +3,7 @@
 
 Every row of measurements moves what is exact and cheap: the charge, the bent current j, the relaxation y_k,
 the hysteresis. The voltage is linear in i, j and y_k, so voltages and these are summed up over a window
-(WINDOW_S), and the filters take in the window's mean as one sample. Nothing is lost by that but the time.
+(WINDOW seconds), and the filters take in the window's mean as one sample. Nothing is lost by that but the time.
 
 Eight states per filter
     0 soc   charge that can be taken out, over the capacity
@@ -60,7 +60,8 @@ cpdef enum:              # columns of `window`: sums over it, of one cell
     COLUMNS = 19
 
 cdef double SQRT3 = 1.7320508075688772
-cdef double WINDOW_S = 5.0
+cdef double WINDOW = 5.0
+WINDOW_S = WINDOW
 cdef double UNKNOWN_C = 0.5          # sd of an unknown current, in capacities per hour
 cdef double UNSEEN_C = 0.2           # sd of its mean over an hour
 cdef double SOC_SD_MAX = 0.5
@@ -232,7 +233,7 @@ cdef class Kernel:
                 )
                 self.clock[0] += dt_s[row]
                 done = row + 1
-                if self.clock[0] >= WINDOW_S:
+                if self.clock[0] >= WINDOW:
                     self._close(self.clock[0])
                     self._mix()
                     self.clock[1] += self.clock[0]

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.battery._ekf import COLUMNS, PROCESSES, TURN, Kernel
+from edge.battery._ekf import COLUMNS, PROCESSES, TURN, WINDOW_S, Kernel
 from edge.battery.model import CellModel, FloatArray
 from edge.errors import CellModelError
 
@@ -44,7 +44,7 @@ GUESS_SD = 0.5 / GUESSES
 GIVEN_SD = 0.015  # of an initial soc that came without one
 WIDE_SD = 2 * GUESS_SD  # a given soc that is wider says which guesses are likelier
 UNKNOWN_SD = 1 / math.sqrt(12)  # of a soc that may be anything from 0 to 1
-DOUBT = 0.05  # how probable it is that a given soc is plain wrong
+DOUBT = 0.2  # how probable it is that a given soc is plain wrong
 LOST_S = 30.0  # samples beyond the gate for so long: the filter has lost the cell
 TIDY_S = (10.0, 60.0)  # between two looks at the guesses; the second where at most two of a cell are left
 UNLIKELY = 1e-4
@@ -667,6 +667,7 @@ class PackEstimator:
             self._spread(ready, self._begun[ready] == 0.5)
             self._prior(ready, current)
             self._begun[ready] = 1.0
+            self._clock[0] = WINDOW_S  # a first sample is taken in at once, for all that is known hangs on it
             self._beginning = bool((self._begun < 1).any())
             self._mix()
         return np.where(self._begun < 1, np.nan, voltage)
