@@ -54,6 +54,9 @@ SAME_SD = 1.5  # two guesses are one when their means are closer than this, in u
 # charging, at the far end).
 HISTORIES = ((0.6, 0.1, 0.0, 0.03), (0.4, 0.9, 0.35, 0.2))
 STILL_C = 0.05
+# A drive goes on as it went: after so many seconds, what the slowest process had seen before them was about this
+# share of the mean current in them, give or take that many capacities per hour.
+SAME_DRIVE = (600.0, 0.8, 0.2)
 UNSEEN_SAME_C = 0.01  # less than that in the unseen relaxation makes no difference
 SEEN_TAU_S = (
     10.0,
@@ -70,6 +73,7 @@ _CELL: dict[str, tuple[int, ...]] = {
     "_capacity_ah": (),
     "_temp_degc": (),
     "_begun": (),
+    "_age_s": (),
     "_relaxation_a": (PROCESSES,),
     "_window": (COLUMNS,),
     "_soc": (),
@@ -182,6 +186,7 @@ class PackEstimator:
         self._temp_degc = np.full(n, DEFAULT_TEMP_DEGC)
         # 0: waits for its first voltage; 0.5: the same, with a given soc; 1: runs
         self._begun = np.full(n, 0.0 if initial_soc is None else 0.5)
+        self._age_s = np.zeros(n)  # since the first sample, until SAME_DRIVE has been looked at
         self._relaxation_a = np.zeros((n, PROCESSES))
         self._window = np.zeros((n, COLUMNS))
         self._window[:, TURN] = 1.0
@@ -456,6 +461,7 @@ class PackEstimator:
         pause_s = TIDY_S[len(self._cell) <= 2 * len(self._string)]
         done = self._kernel.advance(dt, current, voltage, temp, balancing, opened, soc, sd, pause_s)
         if self._clock[0] == 0.0 and self._clock[1] == 0.0:
+            self._look_back(pause_s)
             self._look_at_guesses()
         return done
 
@@ -479,6 +485,26 @@ class PackEstimator:
             self._score,
         )
         self._bound = True
+
+    def _look_back(self, seconds: float) -> None:
+        """Guesses that were driving before their first sample hear what the drive has been like since."""
+        after_s, share, sd_c = SAME_DRIVE
+        young = (self._begun == 1) & (self._age_s < after_s)
+        if not young.any():
+            return
+        self._age_s[young] += seconds
+        rows = np.flatnonzero((young & (self._age_s >= after_s))[self._cell] & (self._history == 1))
+        cell = self._cell[rows]
+        last = len(self.model.tau_s) - 1
+        decay = np.exp(-self._age_s[cell] / self.model.tau_s[last])
+        before_a = share * self._relaxation_a[cell, last] / (1 - decay) * decay
+        column = self._p[rows, :, U]
+        variance = column[:, U] + (sd_c * self.model.capacity_ah * decay) ** 2
+        miss = before_a - self._x[rows, U]
+        self._x[rows] += column * (miss / variance)[:, None]
+        self._p[rows] -= column[:, :, None] * column[:, None, :] / variance[:, None, None]
+        self._score[rows] -= 0.5 * miss**2 / variance
+        self._mix()
 
     def _look_at_guesses(self) -> None:
         if len(self._cell) > len(self._string):
