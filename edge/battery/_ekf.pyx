@@ -2,8 +2,8 @@
 """The kernel: the Kalman filters of every cell of a pack.
 
 Every row of measurements moves what is exact and cheap: the charge, the bent current j, the relaxation y_k,
-the hysteresis. The voltage is linear in i, j and y_k, so voltages and these are summed up over a window
-(WINDOW seconds), and the filters take in the window's mean as one sample. Nothing is lost by that but the time.
+the hysteresis. The voltage is linear in i, j and y_k, so voltages and these are summed up over a window, and
+the filters take in its mean as one sample. Nothing is lost by that but the time (WINDOW seconds).
 
 Eight states per filter
     0 soc   charge that can be taken out, over the capacity

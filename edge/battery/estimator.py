@@ -46,7 +46,7 @@ WIDE_SD = 2 * GUESS_SD  # a given soc that is wider says which guesses are likel
 UNKNOWN_SD = 1 / math.sqrt(12)  # of a soc that may be anything from 0 to 1
 DOUBT = 0.2  # how probable it is that a given soc is plain wrong
 LOST_S = 30.0  # samples beyond the gate for so long: the filter has lost the cell
-TIDY_S = (10.0, 60.0)  # between two looks at the guesses; the second where at most two of a cell are left
+TIDY_S = 10.0  # between two looks at the guesses; the same for all cells, so that none touches another
 UNLIKELY = 1e-4
 SAME_SD = 1.5  # two guesses are one when their means are closer than this, in units of the wider sd
 # What the battery did before its first sample: probability where the first current is below STILL_C and where it is not,
@@ -457,10 +457,9 @@ class PackEstimator:
             voltage = self._begin(current[0, self._string], voltage[0])[None, :]
         if not self._bound:
             self._bind()
-        pause_s = TIDY_S[len(self._cell) <= 2 * len(self._string)]
-        done = self._kernel.advance(dt, current, voltage, temp, balancing, opened, soc, sd, pause_s)
+        done = self._kernel.advance(dt, current, voltage, temp, balancing, opened, soc, sd, TIDY_S)
         if self._clock[0] == 0.0 and self._clock[1] == 0.0:
-            self._look_back(pause_s)
+            self._look_back()
             self._look_at_guesses()
         return done
 
@@ -485,13 +484,13 @@ class PackEstimator:
         )
         self._bound = True
 
-    def _look_back(self, seconds: float) -> None:
+    def _look_back(self) -> None:
         """Guesses that were driving before their first sample hear what the drive has been like since, if it is one."""
         after_s, share, sd_c = SAME_DRIVE
         young = (self._begun == 1) & (self._age_s < after_s)
         if not young.any():
             return
-        self._age_s[young] += seconds
+        self._age_s[young] += TIDY_S
         last = len(self.model.tau_s) - 1
         decay = np.exp(-self._age_s / self.model.tau_s[last])
         since_a = self._relaxation_a[:, last] / np.maximum(1 - decay, 1e-9)  # the mean of j
