@@ -24,7 +24,9 @@ packs = st.tuples(
 class Drive:
     """Rows of a pack whose cells differ in soc: the model's own voltages and some noise."""
 
-    def __init__(self, name: str, seed: int, n: int, temp_degc: float) -> None:
+    def __init__(
+        self, name: str, seed: int, n: int, temp_degc: float, spread: tuple[float, float] = (0.3, 0.9)
+    ) -> None:
         self.model: CellModel = load_cell(name)
         m, rng = self.model, np.random.default_rng(seed)
         self.string = np.arange(n) % min(n, 2)
@@ -32,7 +34,7 @@ class Drive:
         self.dt_s = rng.choice([0.1, 1.0, 5.0], ROWS)
         self.current_a = rng.normal(0.3, 0.5, (ROWS, strings)) * m.capacity_ah
         self.temp_degc = np.full((ROWS, n), temp_degc)
-        self.soc = soc = rng.uniform(0.3, 0.9, n) - np.cumsum(self.dt_s[:, None] * self.current_a, axis=0)[
+        self.soc = soc = rng.uniform(*spread, n) - np.cumsum(self.dt_s[:, None] * self.current_a, axis=0)[
             :, self.string
         ] / (3600 * m.capacity_ah)
         ohm = m.at(m.r0_ohm + m.rct_ohm, 0.5, temp_degc)
@@ -93,7 +95,7 @@ def test_frames_lost_at_random_degrade_it_gently(name: str) -> None:
     """Without 10, 50 and 90 % of the samples: the band holds the truth, as it does with all of them."""
     seed = 7
     print("seed", seed)
-    drive = Drive(name, seed, 4, 10.0)
+    drive = Drive(name, seed, 4, 10.0, (0.58, 0.62))
     rng = np.random.default_rng(seed)
     for share in (0.0, 0.1, 0.5, 0.9):
         lost = rng.random(drive.voltage_v.shape) < share
@@ -101,4 +103,4 @@ def test_frames_lost_at_random_degrade_it_gently(name: str) -> None:
         error = np.abs(soc[-1] - drive.soc[-1])
         print(share, error, sd[-1])
         assert (error < 3 * sd[-1] + 0.02).all()
-        assert (error < 0.25).all()
+        assert (error < 0.1).all()
