@@ -201,9 +201,7 @@ MISTAKES: dict[str, Callable[[Data], None]] = {
     "dynamics.tau_s must be at most 4 numbers": five_processes,
     "dynamics.relaxation_ohm must be 4 by 10 by 10 numbers": dropped("dynamics", "relaxation_ohm"),
     "dynamics.relaxation_ohm must be 4 by 10 by 10 numbers, not 3": process_dropped,
-    "dynamics.relaxation_ohm must lie within": changed(
-        "dynamics", "relaxation_ohm", [[[11.0] * 10] * 10] * 4
-    ),
+    "dynamics.relaxation_ohm must lie within": changed("dynamics", "relaxation_ohm", [[[2e4] * 10] * 10] * 4),
     "dynamics.knee_a must be 10 numbers": dropped("dynamics", "knee_a"),
     "dynamics.knee_a must lie within": changed("dynamics", "knee_a", [0.0] * 10),
     "uncertainty.model_sd_v must be": changed("uncertainty", "model_sd_v", 0.01),
