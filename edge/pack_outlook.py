@@ -15,7 +15,7 @@ import numpy as np
 from edge.battery.energy import Consumption, Energy, LoadTracker, Range, energy_left, range_left
 from edge.battery.estimator import CellStates, PackEstimator
 from edge.battery.model import CellModel
-from edge.battery.power import CAUSES, HORIZONS_S, Power, PowerPredictor
+from edge.battery.power import CAUSES, HORIZONS_S, MARGIN_SD, Power, PowerPredictor
 from edge.can.decoder import LatestTable
 from edge.errors import CellModelError
 from edge.pack_inputs import Layout, rows_by_role
@@ -56,7 +56,9 @@ class Outlook:
         self._model = model
         self._layout = layout
         self._series = layout.series if layout.kind != "cells" else None
-        self._below = self._above = self._below_sd = self._above_sd = np.zeros(0)  # [n] soc of the cells that nobody sees
+        self._below = self._above = np.zeros(
+            (2, 0)
+        )  # how far off in soc cells that nobody sees are, and its sd
         self._odometer = Inputs(watch, rows.get("odometer", [])[:1])
         self._ambient = Inputs(watch, rows.get("ambient_temp", [])[:1])
         self._predictor: PowerPredictor | None = None
@@ -75,14 +77,13 @@ class Outlook:
         self._predictor = PowerPredictor(self._model, string_of_cell, parallel=parallel, series=self._series)
         self.power = self.energy = self.range = None
         self._energy_s = math.inf
-        # the emptiest and fullest of the cells that nobody sees
         far, far_sd, own_sd = self._layout.spread()
-        below, above = (
-            np.array(ends, dtype=float)[string_of_cell] for ends in (self._layout.below, self._layout.above)
+        self._below, self._above = (
+            np.array([ends * far, np.hypot(ends * far_sd, np.sqrt(ends) * own_sd)])
+            for ends in (
+                np.array(k, dtype=float)[string_of_cell] for k in (self._layout.below, self._layout.above)
+            )
         )
-        self._below, self._above = below * far, above * far
-        self._below_sd = np.hypot(below * far_sd, np.sqrt(below) * own_sd)
-        self._above_sd = np.hypot(above * far_sd, np.sqrt(above) * own_sd)
 
     def step(self, dt_s: float, current_a: FloatArray, voltage_v: FloatArray, latest: LatestTable) -> None:
         """What happened in a tick: [S] the strings' currents and [n] the cells' newest voltages; NaN: not known."""
@@ -134,8 +135,8 @@ class Outlook:
                 self.load.load,
                 parallel=self._parallel,
                 series=self._series,
-                unseen_soc=self._below,
-                unseen_soc_sd=self._below_sd,
+                unseen_soc=self._below[0],
+                unseen_soc_sd=self._below[1],
             )
             self.range = range_left(self.energy, self.consumption, self._ambient_degc)
 
@@ -144,8 +145,10 @@ class Outlook:
         assert self._predictor is not None
         if not (self._below.any() or self._above.any()):
             return self._predictor.limits(states, connected)
-        emptiest = _moved(states, -self._below, self._below_sd)
-        fullest = _moved(states, self._above, self._above_sd)
+        emptiest, fullest = (
+            replace(states, soc=np.clip(states.soc + sign * (off + MARGIN_SD * off_sd), 0, 1))
+            for sign, (off, off_sd) in ((-1, self._below), (1, self._above))
+        )
         out, back = (self._predictor.limits(ends, connected) for ends in (emptiest, fullest))
         return replace(out, charge=back.charge)
 
@@ -199,10 +202,3 @@ class Outlook:
                 problems += error.problems
         if problems:
             raise CellModelError(problems)
-
-
-def _moved(states: CellStates, soc: FloatArray, soc_sd: FloatArray) -> CellStates:
-    """With as much more soc, known as much less well."""
-    return replace(
-        states, soc=np.clip(states.soc + soc, 0, 1), soc_sd=np.hypot(states.soc_sd, soc_sd)
-    )

@@ -30,6 +30,7 @@ from edge.battery.model import CellModel, FloatArray
 from edge.errors import CellModelError
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 # The load
 LOAD_TAU_S = 3600.0  # of its means
@@ -141,7 +142,7 @@ class Energy:
     string_wh: FloatArray
     cell: IntArray
     soc_end: FloatArray
-    by_voltage: npt.NDArray[np.bool_]
+    by_voltage: BoolArray
     unknown_cells: int
 
 
@@ -252,9 +253,7 @@ class _Cells:
         return _Cells(*(getattr(self, k)[cells] for k in NEEDED))
 
 
-def _end(
-    model: CellModel, cells: _Cells, load: Load, limit_v: float
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+def _end(model: CellModel, cells: _Cells, load: Load, limit_v: float) -> tuple[FloatArray, BoolArray]:
     """[n] at what soc the mean load can no longer be had; [n] whether the voltage limit is why."""
     floor = np.minimum(cells.soc, model.limits.soc_min)
     way = np.linspace(0, 1, GRID)[:, None] * (cells.soc - floor)
@@ -264,7 +263,7 @@ def _end(
     lost = cells.resistance_ratio * np.tensordot(load.loss_a, _ohm(model, at, cells.temp_degc), 1)
     over = limit_v - (_ocv(model, at, cells.temp_degc) + error - lost)  # rises on the way
     met = over >= 0
-    by_voltage = met.any(axis=0)
+    by_voltage: BoolArray = np.asarray(met.any(axis=0))
     row = np.where(by_voltage, np.argmax(met, axis=0), len(met) - 1)
     before, columns = np.maximum(row - 1, 0), np.arange(len(cells.soc))
     low, high = over[before, columns], over[row, columns]

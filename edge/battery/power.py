@@ -41,7 +41,9 @@ PULSE_S = 10.0  # a cell file's limits for pulses hold up to here; beyond, the c
 MARGIN_SD = 1.5
 SHAPE_REL_SD = 0.05  # of the overpotential to come: that the model bends as the cell does
 SEEN_SHARE = 0.3  # of the relaxation that is there already, the filter has seen so much
-DIFFUSION_S = 15.0  # so many seconds of the current the electrodes' surface may be ahead in soc, beside the relaxation
+DIFFUSION_S = (
+    15.0  # so many seconds of the current the electrodes' surface may be ahead in soc, beside the relaxation
+)
 LEVEL_SHARE = 0.2  # of the sd of soc, h and e: the filter has balanced them, so that the voltage of this moment is right
 VOLTAGE_SD_V = 0.003  # of the voltage of this moment
 TAPER_DEGC = 5.0  # the current limits rise from 0 at a temperature limit to all of it this far inside

@@ -33,3 +33,23 @@ def test_it_leaves_the_core_and_lasts(tmp_path: Path) -> None:
     assert pack.outlook.load.driving
     again = Bus(Core(setup, "boot-2", bus.core.dump()), 4, soc=0.9)
     assert again.core.battery.outlook.dump() == pack.outlook.dump()
+
+
+def test_cells_that_nobody_sees_have_less(tmp_path: Path) -> None:
+    """Where only the mean is shown, the emptiest and fullest cells, which lie on either side, set energy and power."""
+    shown = {}
+    for roles in ("cells", "mean"):
+        folder = tmp_path / roles
+        folder.mkdir()
+        bus = Bus(
+            Core(make_setup(folder, ["pack_current", "temp", roles], series=24), "boot", None), 4, soc=0.1
+        )
+        bus.clock()
+        bus.run(30, DRIVE_W)
+        outlook = bus.core.battery.outlook
+        assert outlook.energy is not None
+        assert outlook.power is not None
+        shown[roles] = (outlook.energy.energy_wh, outlook.power.discharge.power_w[2])
+    print(shown)
+    assert shown["mean"][0] < 0.95 * shown["cells"][0]
+    assert shown["mean"][1] < shown["cells"][1]
