@@ -232,12 +232,13 @@ def energy_cases(model: CellModel, path: Path) -> Iterator[Answer]:
             continue
         ahead = Load(energy / seconds, charge / seconds, np.array(loss) / charge)
         own, now = (energy_left(model, states, [0], load, voltage_min_v=CUT_V) for load in (ahead, so_far))
-        left = [float(used[place] - used[row]) for place in (followed, end, first)]
+        left, to_end, to_first = (float(used[place] - used[row]) for place in (followed, end, first))
         yield Answer(
             round(float(r.soc[row]), 1),
-            left[0],
+            left,
             followed == end,
-            *left[1:],
+            to_end,
+            to_first,
             own.energy_wh,
             now.energy_wh,
             now.energy_sd_wh,
