@@ -8,6 +8,7 @@ IntArray = npt.NDArray[np.int64]
 COLUMNS: int
 PROCESSES: int
 TURN: int
+WINDOW_S: float
 
 class Kernel:
     def __init__(self, model: CellModel, nodes: FloatArray) -> None: ...

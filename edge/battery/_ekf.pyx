@@ -2,8 +2,8 @@
 """The kernel: the Kalman filters of every cell of a pack.
 
 Every row of measurements moves what is exact and cheap: the charge, the bent current j, the relaxation y_k,
-the hysteresis. The voltage is linear in i, j and y_k, so voltages and these are summed up over a window
-(WINDOW_S), and the filters take in the window's mean as one sample. Nothing is lost by that but the time.
+the hysteresis. The voltage is linear in i, j and y_k, so voltages and these are summed up over a window, and
+the filters take in its mean as one sample. Nothing is lost by that but the time (WINDOW seconds).
 
 Eight states per filter
     0 soc   charge that can be taken out, over the capacity
@@ -60,7 +60,8 @@ cpdef enum:              # columns of `window`: sums over it, of one cell
     COLUMNS = 19
 
 cdef double SQRT3 = 1.7320508075688772
-cdef double WINDOW_S = 5.0
+cdef double WINDOW = 5.0
+WINDOW_S = WINDOW
 cdef double UNKNOWN_C = 0.5          # sd of an unknown current, in capacities per hour
 cdef double UNSEEN_C = 0.2           # sd of its mean over an hour
 cdef double SOC_SD_MAX = 0.5
@@ -113,6 +114,7 @@ cdef struct Cell:
     double unknown_a                 # sd of the mean of currents that were not known
     double zero_c                    # mean of the sensor's zero, in capacities per hour
     bint sampled, opened, zeroed
+    bint alone                       # one filter is left: its likelihood is beside the point
 
 
 cdef class Kernel:
@@ -231,7 +233,7 @@ cdef class Kernel:
                 )
                 self.clock[0] += dt_s[row]
                 done = row + 1
-                if self.clock[0] >= WINDOW_S:
+                if self.clock[0] >= WINDOW:
                     self._close(self.clock[0])
                     self._mix()
                     self.clock[1] += self.clock[0]
@@ -342,7 +344,10 @@ cdef class Kernel:
         for r in range(self.x.shape[0]):
             if self.cell[r] != before:
                 before = self.cell[r]
-                self._gather(&c, seconds, self.capacity_ah[before], self.temp[before], &self.window[before, 0])
+                self._gather(
+                    &c, seconds, self.capacity_ah[before], self.temp[before], &self.window[before, 0]
+                )
+                c.alone = r + 1 == self.cell.shape[0] or self.cell[r + 1] != before
             self._predict(&s, &c, &self.x[r, 0], &self.p[r, 0, 0], most(self.misfit[r], 1.0))
             if c.zeroed:
                 self._zero(c.zero_c, &self.x[r, 0], &self.p[r, 0, 0])
@@ -351,7 +356,9 @@ cdef class Kernel:
                 self._correct(
                     &c, &self.x[r, 0], &self.p[r, 0, 0], self.waited_s[r], &self.surprise_s[r], &self.score[r]
                 )
-                self.misfit[r] = self._judge(self.misfit[r], self.waited_s[r], &self.x[r, 0], &self.p[r, 0, 0])
+                self.misfit[r] = self._judge(
+                    self.misfit[r], self.waited_s[r], &self.x[r, 0], &self.p[r, 0, 0]
+                )
                 self.waited_s[r] = 0.0
             self._mirror(&self.p[r, 0, 0])
         for n in range(self.window.shape[0]):
@@ -488,6 +495,7 @@ cdef class Kernel:
             ph[a] = -p[a * N + 6]
         ph[7] = -p[6 * N + 7]
         self._joseph(x, p, ph, p[6 * N + 6], zero_c + x[6], ZERO_SD_C * ZERO_SD_C)
+        x[0] = least(most(x[0], 0.0), 1.0)
 
     cdef inline void _joseph(
         self, double* x, double* p, const double* ph, double seen, double nu, double r
@@ -562,14 +570,15 @@ cdef class Kernel:
         var = seen + r
         if not isfinite(nu) or not isfinite(var) or var <= 0.0:
             return
-        size = fabs(nu) / sqrt(var)
-        if size > GATE:
+        if nu * nu > GATE * GATE * var:
+            size = fabs(nu) / (GATE * sqrt(var))
             surprise[0] += waited
-            r += (size / GATE - 1.0) * var
-            var *= size / GATE
+            r += (size - 1.0) * var
+            var *= size
         else:
             surprise[0] = most(surprise[0] - 2.0 * waited, 0.0)
-        score[0] -= 0.5 * (nu * nu / var + least(waited / SAMPLE_S, 1.0) * log(var))
+        if not c.alone:
+            score[0] -= 0.5 * (nu * nu / var + least(waited / SAMPLE_S, 1.0) * log(var))
         self._joseph(x, p, ph, seen, nu, r)
         # No soc beyond 0 and 1: what it may not explain, the other states do (projection on the bound)
         size = least(most(x[0], 0.0), 1.0) - x[0]
@@ -581,7 +590,7 @@ cdef class Kernel:
         x[3] = least(most(x[3], K_MIN), K_MAX)
 
     cdef void _mix(self) noexcept nogil:
-        """Mean and sd of each cell's guesses, weighted by their likelihood."""
+        """Mean and sd of each cell's guesses, weighted by their likelihood; less what has gone out since."""
         cdef Py_ssize_t r = 0, a, first
         cdef Py_ssize_t rows = self.x.shape[0]
         cdef long long c
@@ -592,7 +601,7 @@ cdef class Kernel:
                 best = most(best, self.score[r])
                 r += 1
             if r == first + 1:
-                self.soc[c] = self.x[first, 0]
+                self.soc[c] = self._now(c, self.x[first, 0])
                 self.soc_sd[c] = sqrt(most(self.p[first, 0, 0], 0.0))
                 continue
             total = mean = square = 0.0
@@ -604,5 +613,9 @@ cdef class Kernel:
             for a in range(first, r):
                 weight = exp(self.score[a] - best)
                 square += weight * (most(self.p[a, 0, 0], 0.0) + (self.x[a, 0] - mean) ** 2)
-            self.soc[c] = mean
+            self.soc[c] = self._now(c, mean)
             self.soc_sd[c] = sqrt(square / total)
+
+    cdef inline double _now(self, long long c, double soc) noexcept nogil:
+        soc -= self.window[c, CHARGE] / (3600.0 * self.capacity_ah[c])
+        return least(most(soc, 0.0), 1.0)

@@ -105,7 +105,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 
-HEAD, WHOLE, OF_CELL, OF_FILTER = 36, 2, 3 + 4 + COLUMNS + 2, STATES + STATES**2 + 6
+HEAD, WHOLE, OF_CELL, OF_FILTER = 36, 2, 4 + 4 + COLUMNS + 2, STATES + STATES**2 + 6
 
 
 def reassigned(memory: bytes, cell: float) -> bytes:
