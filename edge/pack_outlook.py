@@ -150,7 +150,13 @@ class Outlook:
             for sign, (off, off_sd) in ((-1, self._below), (1, self._above))
         )
         out, back = (self._predictor.limits(ends, connected) for ends in (emptiest, fullest))
-        return replace(out, charge=back.charge)
+        # where the current is the limit, it is that of the emptiest cells' lower voltage
+        charge = replace(
+            back.charge,
+            power_w=np.minimum(out.charge.power_w, back.charge.power_w),
+            string_power_w=np.minimum(out.charge.string_power_w, back.charge.string_power_w),
+        )
+        return replace(out, charge=charge)
 
     def values(self) -> FloatArray:
         """[columns] in their units; nothing before the first look."""
