@@ -7,14 +7,15 @@ consumption from them, the odometer (role "odometer") and the outside temperatur
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from edge.battery.energy import Consumption, Energy, LoadTracker, Range, energy_left, range_left
-from edge.battery.estimator import PackEstimator
+from edge.battery.estimator import CellStates, PackEstimator
 from edge.battery.model import CellModel
-from edge.battery.power import CAUSES, HORIZONS_S, Power, PowerPredictor
+from edge.battery.power import CAUSES, HORIZONS_S, MARGIN_SD, Power, PowerPredictor
 from edge.can.decoder import LatestTable
 from edge.errors import CellModelError
 from edge.pack_inputs import Layout, rows_by_role
@@ -53,13 +54,17 @@ class Outlook:
         self.energy: Energy | None = None
         self.range: Range | None = None
         self._model = model
+        self._layout = layout
         self._series = layout.series if layout.kind != "cells" else None
+        self._below = self._above = np.zeros(
+            (2, 0)
+        )  # how far off in soc cells that nobody sees are, and its sd
         self._odometer = Inputs(watch, rows.get("odometer", [])[:1])
         self._ambient = Inputs(watch, rows.get("ambient_temp", [])[:1])
         self._predictor: PowerPredictor | None = None
         self._string = np.zeros(0, np.int64)
         self._parallel = 1
-        self._hardest = (math.nan, math.nan)  # current and voltage of a cell in this second
+        self._second = np.zeros(3)  # of this second, what is known: time, charge and energy of a cell
         self._passed_s = 0.0
         self._energy_s = math.inf
         self._from_km = math.nan
@@ -72,6 +77,13 @@ class Outlook:
         self._predictor = PowerPredictor(self._model, string_of_cell, parallel=parallel, series=self._series)
         self.power = self.energy = self.range = None
         self._energy_s = math.inf
+        far, far_sd, own_sd = self._layout.spread()
+        self._below, self._above = (
+            np.array([ends * far, np.hypot(ends * far_sd, np.sqrt(ends) * own_sd)])
+            for ends in (
+                np.array(k, dtype=float)[string_of_cell] for k in (self._layout.below, self._layout.above)
+            )
+        )
 
     def step(self, dt_s: float, current_a: FloatArray, voltage_v: FloatArray, latest: LatestTable) -> None:
         """What happened in a tick: [S] the strings' currents and [n] the cells' newest voltages; NaN: not known."""
@@ -82,8 +94,8 @@ class Outlook:
             self._ambient_degc = float(self._ambient.values(latest)[0])
         if not math.isfinite(current * voltage):
             return
-        if not current / self._parallel <= self._hardest[0]:
-            self._hardest = (current / self._parallel, voltage)
+        amps = current / self._parallel
+        self._second += dt_s * np.array([1.0, amps, amps * voltage])
         if self.load.driving:
             cells = self._series or len(self._string) / (self._string[-1] + 1)
             self._used_kwh += float(np.nansum(current_a)) * voltage * cells * dt_s / 3.6e6
@@ -102,17 +114,18 @@ class Outlook:
         assert self._predictor is not None
         states = estimator.states()
         middle = int(np.argsort(states.soc)[len(states.soc) // 2])
+        seconds, charge, energy = self._second.tolist()
         self.load.update(
-            self._passed_s,
-            *self._hardest,
+            seconds,
+            charge / seconds if seconds else math.nan,
+            energy / charge if charge else math.nan,
             states.relaxation_a[middle][: len(self._model.tau_s)],
-            float(states.soc[middle]),
             float(states.temp_degc[middle]),
         )
         self._energy_s += self._passed_s
-        self._hardest, self._passed_s = (math.nan, math.nan), 0.0
+        self._second, self._passed_s = np.zeros(3), 0.0
         # a battery that is off can give what its strings could
-        self.power = self._predictor.limits(states, connected if connected.any() else None)
+        self.power = self._limits(states, connected if connected.any() else None)
         if self._energy_s >= ENERGY_S:
             self._energy_s = 0.0
             self.energy = energy_left(
@@ -122,8 +135,28 @@ class Outlook:
                 self.load.load,
                 parallel=self._parallel,
                 series=self._series,
+                unseen_soc=self._below[0],
+                unseen_soc_sd=self._below[1],
             )
             self.range = range_left(self.energy, self.consumption, self._ambient_degc)
+
+    def _limits(self, states: CellStates, connected: BoolArray | None) -> Power:
+        """Discharging by the emptiest cells and charging by the fullest, where those are not seen."""
+        assert self._predictor is not None
+        if not (self._below.any() or self._above.any()):
+            return self._predictor.limits(states, connected)
+        emptiest, fullest = (
+            replace(states, soc=np.clip(states.soc + sign * (off + MARGIN_SD * off_sd), 0, 1))
+            for sign, (off, off_sd) in ((-1, self._below), (1, self._above))
+        )
+        out, back = (self._predictor.limits(ends, connected) for ends in (emptiest, fullest))
+        # where the current is the limit, it is that of the emptiest cells' lower voltage
+        charge = replace(
+            back.charge,
+            power_w=np.minimum(out.charge.power_w, back.charge.power_w),
+            string_power_w=np.minimum(out.charge.string_power_w, back.charge.string_power_w),
+        )
+        return replace(out, charge=charge)
 
     def values(self) -> FloatArray:
         """[columns] in their units; nothing before the first look."""

@@ -1,18 +1,16 @@
 """Energy left at the present temperature and load, and how far it takes the bus.
 
-In the cold the charge is still there; what moves is the moment at which the voltage limit is met. So two things of a
-load are learnt (`LoadTracker`), both of one cell:
+In the cold the charge is still there; what moves is the moment at which the voltage limit is met. Of the load its losses are
+learnt (`LoadTracker`), of one cell:
 
-    its losses          E[i·i]/E[i], E[i·j]/E[i], E[i·y_k]/E[i]: with R0, Rct and R_k of any soc and temperature they give
-                        the voltage that is lost on the way, weighted with the current as energy is (letters:
-                        `edge.battery.model`)
-    its hardest moments of each minute the power, the current and the relaxation where the overpotential was largest
+    E[i·i]/E[i], E[i·j]/E[i], E[i·y_k]/E[i]     with R0, Rct and R_k of any soc and temperature they give the voltage that is
+                                                lost on the way, weighted with the current as energy is (letters:
+                                                `edge.battery.model`)
 
-`energy_left` walks down from the soc of the weakest cell of each string. At every soc a share f of the moments would
-meet the voltage limit, were they to come again there with their power. That is a hazard of f per minute, and the battery
-is empty when it has most likely happened: at the median of the first moment that meets the limit, ∫ f dt = ln 2. The
+`energy_left` walks down from the soc of the weakest cell of each string to where that mean voltage meets the limit: from there
+on the bus can no longer follow its route. (A single hard second meets it sooner; then power is held back for that second.) The
 energy is the integral of the mean voltage of all cells of the string over the charge until there. The sd is that of the
-end (soc, resistance, voltage error, chance) and of the capacity.
+end (soc, resistance, voltage error, how the load to come differs from that learnt) and of the capacity.
 
 `Consumption` learns kWh/km against the ambient temperature: Bayesian linear regression (C. Bishop, "Pattern Recognition
 and Machine Learning", Springer 2006, section 3.3) with forgetting towards its prior.
@@ -32,24 +30,19 @@ from edge.battery.model import CellModel, FloatArray
 from edge.errors import CellModelError
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 # The load
 LOAD_TAU_S = 3600.0  # of its means
 CHARGING_TAU_S = 120.0  # the mean power over so long tells driving from charging and standing
-MOMENT_S = 60.0  # of each so long the hardest moment is kept
-MOMENTS = 120  # so many of them
-ENOUGH = 10  # until there are so many, the prior's stands beside them
 PRIOR_S = 300.0  # how many seconds of driving the prior of the means counts for
-# Before anything was learnt: a 12 m bus with 350 kWh draws 25 kW in the mean and 200 kW when it pulls away
+# Before anything was learnt: a 12 m bus with 350 kWh draws 25 kW in the mean, 50 kW in the root mean square
 PRIOR_MEAN_C = 0.07
 PRIOR_RMS_C = 0.15
-PRIOR_HARDEST_C = 0.5
 
 # Energy
 GRID = 60  # steps of soc on the way down
-AT_ONCE = 1e9  # hazard where even the mean load cannot be had
-TYPICAL = 0.9  # the quantile of the moments that tells which cell is the weakest
-QUANTILES = (0.16, 0.5, 0.84)
+LOAD_REL_SD = 0.25  # of the losses: the next hours' load differs from that learnt
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(5)
 
 
@@ -59,13 +52,11 @@ class Load:
 
     power_w, current_a   means
     loss_a               [2 + K] currents that R0, Rct and R_k lose their voltage with
-    moments              [W, 2 + K] the hardest of each minute: its power in W, its current in A, and y_k
     """
 
     power_w: float
     current_a: float
     loss_a: FloatArray
-    moments: FloatArray
 
 
 class LoadTracker:
@@ -75,14 +66,9 @@ class LoadTracker:
         q, volts = model.capacity_ah, float(model.at(model.ocv_v, 0.5, 25.0))
         k = len(model.tau_s)
         self.model = model
-        mean, square, hardest = PRIOR_MEAN_C * q, (PRIOR_RMS_C * q) ** 2, PRIOR_HARDEST_C * q
+        mean, square = PRIOR_MEAN_C * q, (PRIOR_RMS_C * q) ** 2
         # sums, forgotten with LOAD_TAU_S: seconds, i, i·v, i·i, i·j, i·y_k
         self._sums = PRIOR_S * np.array([1.0, mean, mean * volts, square, square, *[mean * mean] * k])
-        self._prior = np.array([[hardest * volts, hardest, *[mean] * k]])
-        self._moments = np.empty((0, 2 + k))
-        self._now = np.zeros(2 + k)  # the hardest of the present minute
-        self._now_v = 0.0  # its overpotential
-        self._now_s = 0.0
         self._recent_w = 0.0
 
     def update(
@@ -91,12 +77,11 @@ class LoadTracker:
         current_a: float,
         voltage_v: float,
         relaxation_a: FloatArray,
-        soc: float,
         temp_degc: float,
     ) -> None:
-        """What a typical cell did for `dt_s`: its current and voltage, y_k [K], soc and temperature. What holds a NaN is
+        """What a typical cell did for `dt_s`: its mean current and voltage, y_k [K] and temperature. What holds a NaN is
         left out."""
-        state = np.array([current_a, voltage_v, soc, temp_degc, *relaxation_a])
+        state = np.array([current_a, voltage_v, temp_degc, *relaxation_a])
         if not (np.isfinite(state).all() and dt_s > 0):
             return
         power = current_a * voltage_v
@@ -108,13 +93,6 @@ class LoadTracker:
         amps = np.array([current_a, knee * math.asinh(current_a / knee), *relaxation_a])
         step = min(dt_s, LOAD_TAU_S) * np.array([1.0, current_a, power, *(current_a * amps)])
         self._sums = self._sums * math.exp(-dt_s / LOAD_TAU_S) + step
-        overpotential_v = float(amps @ _ohm(m, soc, temp_degc))
-        if overpotential_v > self._now_v:
-            self._now_v, self._now = overpotential_v, np.array([power, current_a, *relaxation_a])
-        self._now_s += dt_s
-        if self._now_s >= MOMENT_S:
-            self._moments = np.vstack([self._moments, self._now])[-MOMENTS:]
-            self._now, self._now_v, self._now_s = np.zeros_like(self._now), 0.0, 0.0
 
     @property
     def driving(self) -> bool:
@@ -126,16 +104,11 @@ class LoadTracker:
         """As learnt so far."""
         seconds, current, power, *loss = self._sums.tolist()
         mean = max(current / seconds, 1e-3 * self.model.capacity_ah)
-        loss_a = np.array(loss) / seconds / mean
-        few = len(self._moments) < ENOUGH
-        moments = np.vstack([self._moments, self._prior]) if few else self._moments.copy()
-        # a process slower than the drive was old goes on to fill up
-        moments[:, 2:] = np.maximum(moments[:, 2:], np.minimum(loss_a[2:], mean))
-        return Load(max(power / seconds, 0.0), mean, loss_a, moments)
+        return Load(max(power / seconds, 0.0), mean, np.maximum(np.array(loss) / seconds / mean, 0.0))
 
     def dump(self) -> bytes:
         """The memory, for `restore` on the same number of relaxation processes."""
-        values = [*self._sums, *self._now, self._now_v, self._now_s, self._recent_w, *self._moments.ravel()]
+        values = [*self._sums, self._recent_w]
         return struct.pack(f"<{len(values)}d", *values)
 
     def restore(self, memory: bytes) -> None:
@@ -146,15 +119,10 @@ class LoadTracker:
         CellModelError
             It is no such memory; nothing changes.
         """
-        width = 2 + len(self.model.tau_s)
-        head = 3 + width + width + 3
         values = _numbers(memory, "load")
-        rows, left = divmod(len(values) - head, width)
-        if left or not 0 <= rows <= MOMENTS:
+        if len(values) != len(self._sums) + 1 or values[0] < 0:
             raise CellModelError("the load's memory is damaged")
-        self._sums, self._now = values[: 3 + width].copy(), values[3 + width : head - 3].copy()
-        self._now_v, self._now_s, self._recent_w = values[head - 3 : head].tolist()
-        self._moments = values[head:].reshape(rows, width).copy()
+        self._sums, self._recent_w = values[:-1].copy(), float(values[-1])
 
 
 @dataclass(frozen=True)
@@ -174,7 +142,7 @@ class Energy:
     string_wh: FloatArray
     cell: IntArray
     soc_end: FloatArray
-    by_voltage: npt.NDArray[np.bool_]
+    by_voltage: BoolArray
     unknown_cells: int
 
 
@@ -188,8 +156,10 @@ def energy_left(
     series: int | None = None,
     voltage_min_v: float | None = None,
     capacity_rel_sd: float | None = None,
+    unseen_soc: float | FloatArray = 0.0,
+    unseen_soc_sd: float | FloatArray = 0.0,
 ) -> Energy:
-    """Energy until the first cell of each string meets its lower voltage limit or lowest soc; strings add up.
+    """Energy until the first cell of each string holds back its load, or meets its lowest soc; strings add up.
 
     Parameters
     ----------
@@ -200,6 +170,7 @@ def energy_left(
     series : cells in series in each string, where the n stand for more than themselves; None: as many as are given
     voltage_min_v : of one cell; None: the model's
     capacity_rel_sd : of the states' capacities; None: the model's
+    unseen_soc, unseen_soc_sd : [n] how far below each state the emptiest of the cells that it stands for lies
     """
     limit = model.voltage_min_v if voltage_min_v is None else voltage_min_v
     capacity_sd = model.capacity_rel_sd if capacity_rel_sd is None else capacity_rel_sd
@@ -214,24 +185,28 @@ def energy_left(
         resistance_ratio=np.maximum(cells.resistance_ratio, 0.01) * per_ah,
         resistance_ratio_sd=cells.resistance_ratio_sd * per_ah,
     )
-    # which cell ends each string: by one moment for all
-    typical = _typical(model, load)
-    ends, _ = _end(model, cells, replace(load, moments=typical), limit, np.array([0.5]))
-    charge = (cells.soc - ends[0]) * cells.capacity_ah
+    emptiest = replace(
+        cells,
+        soc=np.maximum(cells.soc - unseen_soc, np.minimum(cells.soc, model.limits.soc_min)),
+        soc_sd=np.hypot(cells.soc_sd, unseen_soc_sd),
+    )
+    # which cell ends each string
+    ends, voltage = _end(model, emptiest, load, limit)
+    charge = (emptiest.soc - ends) * cells.capacity_ah
     least = np.minimum.reduceat(charge, first)
     place = np.where(charge <= least[string], np.arange(len(string)), len(string))
     cell = np.minimum.reduceat(place, first)
-    # when, and how sure that is
-    weak = cells.take(cell)
-    (early, end, late), by_voltage = _end(model, weak, load, limit, np.array(QUANTILES))
-    doubted = replace(
+    # how sure that is
+    weak, end = emptiest.take(cell), ends[cell]
+    harder = replace(weak, resistance_ratio=weak.resistance_ratio * (1 + LOAD_REL_SD))
+    worse = replace(
         weak,
         resistance_ratio=weak.resistance_ratio + weak.resistance_ratio_sd,
         model_error_v=weak.model_error_v - weak.model_error_sd_v,
     )
-    (sooner,), _ = _end(model, doubted, load, limit, np.array([0.5]))
+    by_load, by_cell = (_end(model, doubted, load, limit)[0] - end for doubted in (harder, worse))
     string_ah = (weak.soc - end) * weak.capacity_ah
-    sd_soc = np.sqrt(((early - late) / 2) ** 2 + (sooner - end) ** 2 + weak.soc_sd**2)
+    sd_soc = np.sqrt(by_load**2 + by_cell**2 + weak.soc_sd**2)
     sd_ah = np.hypot(sd_soc * weak.capacity_ah, capacity_sd * string_ah)
     string_v = np.add.reduceat(_mean_v(model, load, cells, string_ah[string]), first)
     if series is not None:
@@ -243,7 +218,7 @@ def energy_left(
         string_wh=string_wh,
         cell=cell,
         soc_end=end,
-        by_voltage=by_voltage,
+        by_voltage=voltage[cell],
         unknown_cells=int(len(known) - known.sum()),
     )
 
@@ -278,46 +253,24 @@ class _Cells:
         return _Cells(*(getattr(self, k)[cells] for k in NEEDED))
 
 
-def _typical(model: CellModel, load: Load) -> FloatArray:
-    """[1, 2 + K] of the moments that which is harder than most."""
-    hardness = load.moments[:, 0]
-    return load.moments[np.argsort(hardness)[[int(TYPICAL * (len(hardness) - 1))]]]
-
-
-def _end(
-    model: CellModel, cells: _Cells, load: Load, limit_v: float, quantiles: FloatArray
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """[quantile, n] at what soc the cell is empty with that probability; [n] whether the voltage limit is why, at the
-    median."""
+def _end(model: CellModel, cells: _Cells, load: Load, limit_v: float) -> tuple[FloatArray, BoolArray]:
+    """[n] at what soc the mean load can no longer be had; [n] whether the voltage limit is why."""
     floor = np.minimum(cells.soc, model.limits.soc_min)
     way = np.linspace(0, 1, GRID)[:, None] * (cells.soc - floor)
     at = cells.soc - way
-    minutes = way * cells.capacity_ah / load.current_a * 60
-    lasting = np.exp(-60 * minutes / model.uncertainty.model_tau_s)  # of the error now
-    room = _ocv(model, at, cells.temp_degc) + cells.model_error_v * lasting - limit_v
-    ohm = _ohm(model, at, cells.temp_degc) * cells.resistance_ratio
-    share = (_moment_v(model, load, limit_v, cells.temp_degc, ohm) >= room).mean(axis=0)
-    # where even the mean load meets the limit there is no more
-    share = np.where(np.tensordot(load.loss_a, ohm, 1) >= room, AT_ONCE, share)
-    per_step = (share[1:] + share[:-1]) / 2 * np.diff(minutes, axis=0) * 60 / MOMENT_S
-    begin = np.where(share[:1] == AT_ONCE, AT_ONCE, 0.0)
-    hazard = np.vstack([begin, begin + np.cumsum(per_step, axis=0)])
-    wanted = -np.log1p(-quantiles)
-    ends = np.stack([_crossing(hazard, w, at) for w in wanted])
-    return ends, hazard[-1] >= math.log(2)
-
-
-def _crossing(rising: FloatArray, value: float, at: FloatArray) -> FloatArray:
-    """[n] where each column of `rising` [G, n] reaches a value; the last of `at` where it does not."""
-    met = rising >= value
-    row = np.where(met.any(axis=0), np.argmax(met, axis=0), len(rising) - 1)
-    columns = np.arange(rising.shape[1])
-    before = np.maximum(row - 1, 0)
-    low, high = rising[before, columns], rising[row, columns]
+    seconds = way * cells.capacity_ah / load.current_a * 3600
+    error = cells.model_error_v * np.exp(-seconds / model.uncertainty.model_tau_s)  # of now, and goes
+    lost = cells.resistance_ratio * np.tensordot(load.loss_a, _ohm(model, at, cells.temp_degc), 1)
+    over = limit_v - (_ocv(model, at, cells.temp_degc) + error - lost)  # rises on the way
+    met = over >= 0
+    by_voltage: BoolArray = np.asarray(met.any(axis=0))
+    row = np.where(by_voltage, np.argmax(met, axis=0), len(met) - 1)
+    before, columns = np.maximum(row - 1, 0), np.arange(len(cells.soc))
+    low, high = over[before, columns], over[row, columns]
     steep = high > low
-    part = np.where(steep, (value - low) / np.where(steep, high - low, 1.0), 0.0)
-    part = np.where(met.any(axis=0), np.clip(part, 0, 1), 1.0)
-    return np.asarray(at[before, columns] + part * (at[row, columns] - at[before, columns]))
+    part = np.where(steep & by_voltage, -low / np.where(steep, high - low, 1.0), 1.0)
+    start, stop = at[before, columns], at[row, columns]
+    return np.asarray(start + np.clip(part, 0, 1) * (stop - start)), by_voltage
 
 
 def _ohm(model: CellModel, soc: float | FloatArray, temp_degc: float | FloatArray) -> FloatArray:
@@ -330,21 +283,6 @@ def _ohm(model: CellModel, soc: float | FloatArray, temp_degc: float | FloatArra
 def _ocv(model: CellModel, soc: FloatArray, temp_degc: FloatArray) -> FloatArray:
     """On the discharge branch, where a drive soon is."""
     return model.at(model.ocv_v, soc, temp_degc) - model.at(model.hysteresis_v, soc, temp_degc)
-
-
-def _moment_v(
-    model: CellModel, load: Load, limit_v: float, temp_degc: FloatArray, ohm: FloatArray
-) -> FloatArray:
-    """[W, G, n] overpotential of the moments where they just meet the limit: with their power, so their current grows."""
-    power, was = load.moments[:, :1], load.moments[:, 1:2]
-    current = np.maximum(power, 0) / limit_v
-    knee = np.interp(temp_degc, model.temp_degc, model.knee_a)
-    j, j_was = knee * np.arcsinh(current / knee), knee * np.arcsinh(was / knee)  # [W, n]
-    grown = np.clip(j / np.maximum(j_was, 1e-9), 0.5, 2.0)  # the relaxation with it
-    lost = current[:, :, None] * ohm[0] + j[:, None] * ohm[1]
-    for k in range(len(model.tau_s)):
-        lost += (grown * load.moments[:, 2 + k : 3 + k])[:, None] * ohm[2 + k]
-    return np.where(current[:, :, None] > 0, lost, -np.inf)
 
 
 def _mean_v(model: CellModel, load: Load, cells: _Cells, used_ah: FloatArray) -> FloatArray:

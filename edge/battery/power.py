@@ -13,7 +13,8 @@ limit: the model-based method of G. Plett, "Battery Management Systems, Volume I
 House 2016, chapter 6, with Newton's method, kept between bounds, in the place of its bisection. It is solved for the
 string, whose cells have one current, so a step looks at every cell and the weakest decides.
 
-Not known exactly are soc, k, h, e and how the cell bends. What they do to the voltage (one sd each, squares added) is kept
+Not known exactly are soc, k, h, e, how the cell bends, and how far the electrodes' surface is ahead of soc (which counts
+where OCV is steep). What they do to the voltage (one sd each, squares added) is kept
 as a margin, MARGIN_SD times. A cell that comes from a hard moment may have its worst voltage at the begin of the pulse, as its
 relaxation goes: begin and end both keep to the limit, the limit of a longer time is never more than that of a shorter,
 and the power is that of the lesser voltage. A pulse of that constant power passes no limit, for its current is never more.
@@ -38,11 +39,13 @@ BoolArray = npt.NDArray[np.bool_]
 HORIZONS_S = (2.0, 10.0, 60.0)
 PULSE_S = 10.0  # a cell file's limits for pulses hold up to here; beyond, the continuous ones
 MARGIN_SD = 1.5
-SHAPE_REL_SD = (
-    0.04  # of the overpotential: that the model bends as the cell does, and that R is as it goes down in soc
+SHAPE_REL_SD = 0.05  # of the overpotential to come: that the model bends as the cell does
+SEEN_SHARE = 0.3  # of the relaxation that is there already, the filter has seen so much
+DIFFUSION_S = (
+    15.0  # so many seconds of the current the electrodes' surface may be ahead in soc, beside the relaxation
 )
-LEVEL_SHARE = 0.3  # of the sd of soc, h and e: the filter has balanced them, so that the voltage of this moment is right
-VOLTAGE_SD_V = 0.005  # of the voltage of this moment
+LEVEL_SHARE = 0.2  # of the sd of soc, h and e: the filter has balanced them, so that the voltage of this moment is right
+VOLTAGE_SD_V = 0.003  # of the voltage of this moment
 TAPER_DEGC = 5.0  # the current limits rise from 0 at a temperature limit to all of it this far inside
 STEPS = 12  # of the solver at most; 3 to 5 are usual
 NEAR = 1e-3  # relative; the solver stops when every string's current is known this well, on the safe side
@@ -196,6 +199,7 @@ class PowerPredictor:
             temp_row=row * len(m.soc),
             temp_weight=(grid - row)[:, None],
             rest_v=np.zeros_like(soc),
+            relaxed_v=np.zeros_like(soc),
             begin_ohm=np.zeros_like(soc),
             begin_ct_ohm=np.zeros_like(soc),
             string=self._string,
@@ -207,6 +211,7 @@ class PowerPredictor:
         return known, replace(
             cells,
             rest_v=now[:, 0] + now[:, 2] * h + cells.error_v - cells.ratio * relaxation,
+            relaxed_v=relaxation,
             begin_ohm=cells.ratio * now[:, 3],
             begin_ct_ohm=cells.ratio * now[:, 4],
         )
@@ -250,7 +255,12 @@ class PowerPredictor:
         begin = c.rest_v - c.begin_ohm * i - c.begin_ct_ohm * j
         level = (ocv_slope * c.soc_sd) ** 2 + c.error_sd_v**2 + (gap * m.uncertainty.hysteresis_sd) ** 2
         relative = c.ratio_sd**2 + (SHAPE_REL_SD * c.ratio) ** 2
-        sd = np.sqrt(LEVEL_SHARE**2 * level + VOLTAGE_SD_V**2 + relative * overpotential**2)
+        sd = np.sqrt(
+            LEVEL_SHARE**2 * level
+            + VOLTAGE_SD_V**2
+            + (DIFFUSION_S / c.coulombs * i * ocv_slope) ** 2
+            + relative * (overpotential - SEEN_SHARE * c.relaxed_v) ** 2
+        )
         bound = np.where(sign > 0, self._voltage_min_v, self._voltage_max_v)
         at_begin = sign * begin < sign * end
         slope_end = ocv_slope * moved + c.ratio * (r0 + followed * dj)
@@ -408,6 +418,8 @@ class _Cells:
     temp_weight: FloatArray
     rest_v: FloatArray
     """what a pulse begins with: its voltage at once, but for R0 and Rct"""
+    relaxed_v: FloatArray
+    """what of the overpotential is there already, before this cell's ratio: the filter has seen it"""
     begin_ohm: FloatArray
     begin_ct_ohm: FloatArray
     string: IntArray
