@@ -429,6 +429,8 @@ def test_wrong_steps() -> None:
             health.step(dt, [0.0], [3.5, 3.5], [25.0, 25.0])
         with pytest.raises(ValueError, match="seconds"):
             health.rest(dt)
+        with pytest.raises(ValueError, match="charge_sd"):
+            health.rest(1.0, dt)
     assert health.dump() == before, "nothing is half taken in"
 
 
