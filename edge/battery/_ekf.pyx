@@ -2,8 +2,8 @@
 """The kernel: the Kalman filters of every cell of a pack.
 
 Every row of measurements moves what is exact and cheap: the charge, the bent current j, the relaxation y_k,
-the hysteresis. The voltage is linear in i, j and y_k, so voltages and these are summed up over a window
-(WINDOW seconds), and the filters take in the window's mean as one sample. Nothing is lost by that but the time.
+the hysteresis. The voltage is linear in i, j and y_k, so voltages and these are summed up over a window, and
+the filters take in its mean as one sample. Nothing is lost by that but the time (WINDOW seconds).
 
 Eight states per filter
     0 soc   charge that can be taken out, over the capacity
@@ -495,6 +495,7 @@ cdef class Kernel:
             ph[a] = -p[a * N + 6]
         ph[7] = -p[6 * N + 7]
         self._joseph(x, p, ph, p[6 * N + 6], zero_c + x[6], ZERO_SD_C * ZERO_SD_C)
+        x[0] = least(most(x[0], 0.0), 1.0)
 
     cdef inline void _joseph(
         self, double* x, double* p, const double* ph, double seen, double nu, double r
@@ -589,7 +590,7 @@ cdef class Kernel:
         x[3] = least(most(x[3], K_MIN), K_MAX)
 
     cdef void _mix(self) noexcept nogil:
-        """Mean and sd of each cell's guesses, weighted by their likelihood."""
+        """Mean and sd of each cell's guesses, weighted by their likelihood; less what has gone out since."""
         cdef Py_ssize_t r = 0, a, first
         cdef Py_ssize_t rows = self.x.shape[0]
         cdef long long c
@@ -600,7 +601,7 @@ cdef class Kernel:
                 best = most(best, self.score[r])
                 r += 1
             if r == first + 1:
-                self.soc[c] = self.x[first, 0]
+                self.soc[c] = self._now(c, self.x[first, 0])
                 self.soc_sd[c] = sqrt(most(self.p[first, 0, 0], 0.0))
                 continue
             total = mean = square = 0.0
@@ -612,5 +613,9 @@ cdef class Kernel:
             for a in range(first, r):
                 weight = exp(self.score[a] - best)
                 square += weight * (most(self.p[a, 0, 0], 0.0) + (self.x[a, 0] - mean) ** 2)
-            self.soc[c] = mean
+            self.soc[c] = self._now(c, mean)
             self.soc_sd[c] = sqrt(square / total)
+
+    cdef inline double _now(self, long long c, double soc) noexcept nogil:
+        soc -= self.window[c, CHARGE] / (3600.0 * self.capacity_ah[c])
+        return least(most(soc, 0.0), 1.0)

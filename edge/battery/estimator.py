@@ -46,7 +46,7 @@ WIDE_SD = 2 * GUESS_SD  # a given soc that is wider says which guesses are likel
 UNKNOWN_SD = 1 / math.sqrt(12)  # of a soc that may be anything from 0 to 1
 DOUBT = 0.2  # how probable it is that a given soc is plain wrong
 LOST_S = 30.0  # samples beyond the gate for so long: the filter has lost the cell
-TIDY_S = (10.0, 60.0)  # between two looks at the guesses; the second where at most two of a cell are left
+TIDY_S = 10.0  # between two looks at the guesses; the same for all cells, so that none touches another
 UNLIKELY = 1e-4
 SAME_SD = 1.5  # two guesses are one when their means are closer than this, in units of the wider sd
 # What the battery did before its first sample: probability where the first current is below STILL_C and where it is not,
@@ -57,7 +57,6 @@ STILL_C = 0.05
 # A drive goes on as it went: after so many seconds, what the slowest process had seen before them was about this
 # share of the mean current in them, give or take that many capacities per hour.
 SAME_DRIVE = (600.0, 0.8, 0.2)
-UNSEEN_SAME_C = 0.01  # less than that in the unseen relaxation makes no difference
 SEEN_TAU_S = (
     10.0,
     100.0,
@@ -458,10 +457,9 @@ class PackEstimator:
             voltage = self._begin(current[0, self._string], voltage[0])[None, :]
         if not self._bound:
             self._bind()
-        pause_s = TIDY_S[len(self._cell) <= 2 * len(self._string)]
-        done = self._kernel.advance(dt, current, voltage, temp, balancing, opened, soc, sd, pause_s)
+        done = self._kernel.advance(dt, current, voltage, temp, balancing, opened, soc, sd, TIDY_S)
         if self._clock[0] == 0.0 and self._clock[1] == 0.0:
-            self._look_back(pause_s)
+            self._look_back()
             self._look_at_guesses()
         return done
 
@@ -486,18 +484,21 @@ class PackEstimator:
         )
         self._bound = True
 
-    def _look_back(self, seconds: float) -> None:
-        """Guesses that were driving before their first sample hear what the drive has been like since."""
+    def _look_back(self) -> None:
+        """Guesses that were driving before their first sample hear what the drive has been like since, if it is one."""
         after_s, share, sd_c = SAME_DRIVE
         young = (self._begun == 1) & (self._age_s < after_s)
         if not young.any():
             return
-        self._age_s[young] += seconds
-        rows = np.flatnonzero((young & (self._age_s >= after_s))[self._cell] & (self._history == 1))
-        cell = self._cell[rows]
+        self._age_s[young] += TIDY_S
         last = len(self.model.tau_s) - 1
-        decay = np.exp(-self._age_s[cell] / self.model.tau_s[last])
-        before_a = share * self._relaxation_a[cell, last] / (1 - decay) * decay
+        decay = np.exp(-self._age_s / self.model.tau_s[last])
+        since_a = self._relaxation_a[:, last] / np.maximum(1 - decay, 1e-9)  # the mean of j
+        moved = young & (self._age_s >= after_s) & (np.abs(since_a) > STILL_C * self.model.capacity_ah)
+        rows = np.flatnonzero(moved[self._cell] & (self._history == 1))
+        cell = self._cell[rows]
+        decay = decay[cell]
+        before_a = share * since_a[cell] * decay
         column = self._p[rows, :, U]
         variance = column[:, U] + (sd_c * self.model.capacity_ah * decay) ** 2
         miss = before_a - self._x[rows, U]
@@ -608,11 +609,15 @@ class PackEstimator:
         order = np.lexsort((self._x[:, SOC], kind, self._cell))  # cells stay in their places
         x, p, cell, kind = self._x[order], self._p[order], self._cell[order], kind[order]
         sd = np.sqrt(np.maximum(p[:, SOC, SOC], 0.0))
-        unseen_sd = np.sqrt(np.maximum(p[:, U, U], 0.0)) + UNSEEN_SAME_C * self.model.capacity_ah
+        slowest_ohm = self.model.at(self.model.relaxation_ohm[-1], x[:, SOC], self._temp_degc[cell])
+        unseen_v = slowest_ohm * x[:, U]
+        unseen_sd_v = slowest_ohm * np.sqrt(np.maximum(p[:, U, U], 0.0)) + self._table(
+            self.model.model_sd_v, order
+        )
         near = np.abs(np.diff(x[:, SOC])) < SAME_SD * np.maximum(sd[1:], sd[:-1])
         near &= (np.diff(cell) == 0) & (np.diff(kind) == 0)
         same = np.diff(self._history[order]) == 0
-        near &= same | (np.abs(np.diff(x[:, U])) < SAME_SD * np.maximum(unseen_sd[1:], unseen_sd[:-1]))
+        near &= same | (np.abs(np.diff(unseen_v)) < SAME_SD * np.maximum(unseen_sd_v[1:], unseen_sd_v[:-1]))
         joined = np.ones(len(cell), dtype=bool)
         into = -1
         for place in np.flatnonzero(near).tolist():

@@ -254,6 +254,7 @@ UNCERTAINTY_LIMITS = {
     "current_gain_sd": (0, 0.2),
 }
 MAX_PROCESSES = 4
+MOST_OHM = 1e4  # charge transfer at small currents: a small cell at -40 degC has some tens
 
 
 def _limits(data: dict[str, Any], mistakes: list[str], capacity: float) -> Limits:
@@ -299,11 +300,11 @@ def _build(where: str, data: dict[str, Any], fingerprint: str) -> CellModel:
     rate = _Table(data, "hysteresis", mistakes).number("rate", 0.1, 1e4) if gap.any() else 1.0
     dyn_temps, dyn_soc = dyn.axes()
     shape = (len(dyn_temps), len(dyn_soc))
-    ohms = {k: dyn.array(k, shape, 1e-7, 10) for k in ("r0_ohm", "rct_ohm")}
+    ohms = {k: dyn.array(k, shape, 1e-7, MOST_OHM) for k in ("r0_ohm", "rct_ohm")}
     tau = dyn.axis("tau_s", 0.1, 1e5)
     if len(tau) > MAX_PROCESSES:
         dyn.fail("tau_s", f"must be at most {MAX_PROCESSES} numbers")
-    relaxation = dyn.array("relaxation_ohm", (len(tau), *shape), 1e-7, 10)
+    relaxation = dyn.array("relaxation_ohm", (len(tau), *shape), 1e-7, MOST_OHM)
     knee = dyn.array("knee_a", (len(dyn_temps),), 1e-3, 1e6)
     sds = {
         k: unsure.array(k, (len(dyn_temps),), 1e-5, 1)

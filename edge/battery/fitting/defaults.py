@@ -37,13 +37,14 @@ OLIVINE = (
     (0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.9, 0.97, 0.99, 1),
     (2.2, 2.5, 2.8, 2.95, 3.17, 3.25, 3.28, 3.29, 3.30, 3.32, 3.33, 3.35, 3.4, 3.5),
 )
-# offsets: equally likely within ±50 mA on 3 Ah (layered oxides) and ±0.5 % of the capacity per hour (LFP)
+# offsets: 50 mA on 3 Ah (layered oxides), 0.5 % of the capacity per hour (LFP): what a sensor is allowed, taken as its sd, for a
+# band must hold for a bus whose sensor is at that limit all day
 CHEMISTRIES = {
-    "NMC": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.004, 0.0),
-    "NCA": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.004, 0.0),
-    "LMO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.004, 0.0),
-    "LCO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3 / 3**0.5, 0.004, 0.0),
-    "LFP": Chemistry(2.0, 3.65, OLIVINE, 0.010, 0.15, 0.005 / 3**0.5, 0.004, 0.3),
+    "NMC": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3, 0.007, 0.0),
+    "NCA": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3, 0.007, 0.0),
+    "LMO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3, 0.007, 0.0),
+    "LCO": Chemistry(2.5, 4.2, LAYERED, 0.0, 0.04, 0.05 / 3, 0.007, 0.0),
+    "LFP": Chemistry(2.0, 3.65, OLIVINE, 0.010, 0.15, 0.005, 0.010, 0.3),
 }
 # R·Ah at 25 degC and the activation energy over the gas constant, of R0, Rct and one per time constant
 OHM_AH = np.array([0.05, 0.02, *[0.025] * len(TAU_S)])

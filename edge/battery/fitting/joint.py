@@ -443,15 +443,15 @@ def start(layout: Layout, prior: Prior, records: list[Record], capacity_ah: floa
     return x
 
 
-def resistance_sd(layout: Layout, x: FloatArray, normal: FloatArray) -> float:
-    """Posterior sd of the logarithm of the resistance over 10 s in the middle, least over the temperatures."""
+def resistance_sd(layout: Layout, x: FloatArray, normal: FloatArray) -> FloatArray:
+    """[node] posterior sd of the logarithm of the resistance over 10 s in the middle."""
     reached = np.r_[1.0, 1.0, 1 - np.exp(-10.0 / TAU_S)]
     middle = int(np.argmin(np.abs(R_SOC - 0.5)))
     sides = np.zeros((layout.size, len(layout.temp_degc)))
     for t in range(len(layout.temp_degc)):
         part = np.exp(x[layout.ohm[:, t, middle]]) * reached
         sides[layout.ohm[:, t, middle], t] = part / part.sum()
-    return float(np.sqrt(np.min(np.sum(sides * np.linalg.solve(normal, sides), axis=0))))
+    return np.asarray(np.sqrt(np.sum(sides * np.linalg.solve(normal, sides), axis=0)))
 
 
 @dataclass
@@ -465,8 +465,8 @@ class Joint:
     """[row]: the error where its file was left out"""
     steep: FloatArray
     cost: float
-    resistance_sd: float
-    """relative, of the resistance over 10 s where it is known best: what data and prior leave open"""
+    resistance_sd: FloatArray
+    """[node] relative, of the resistance over 10 s: what data and prior leave open"""
 
 
 def fit(
@@ -502,7 +502,7 @@ def fit(
         if largest < 0.02 or (largest < MAX_STEP and abs(last - cost) < 1e-3 * cost):
             break
         last = cost
-    away, unsure = np.full(len(error), np.nan), np.nan
+    away, unsure = np.full(len(error), np.nan), np.full(len(temp_degc), np.nan)
     if left_out:
         weight = rows.weights(prior, np.maximum(steep, 0))
         blocks, normal, right = solve_blocks(rows, jac, col, error, weight)

@@ -90,6 +90,7 @@ class Twin:
         if seconds > 0:
             zero_c = sum(a * dt for a, dt in w.zero) / seconds / self.capacity_ah
             self.kalman(-np.eye(N)[6], zero_c + self.x[6], 0.001**2)
+            self.x[0] = min(max(self.x[0], 0.0), 1.0)
         self.waited_s += w.seconds
         if w.samples:
             self.correct(w)
