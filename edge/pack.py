@@ -115,6 +115,7 @@ class Pack:
         """
         if not self.columns or not self._ready(dt_s, latest, wall_ms):
             return
+        assert self.estimator is not None
         sample = self.inputs.read(dt_s, latest)
         self._advance(dt_s, sample)
         self._connected = ~sample.open

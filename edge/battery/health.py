@@ -523,8 +523,10 @@ class Health:
         follows = turns | (waits & has_end & (second < kept) & (second < first))
         broken = ok & np.any([self._enough(*p[:4]) & ~self._good(*p[:4]) for p in pairs[1:]], axis=0)
         self._refused += broken
-        self._commit(ok & turns & stands & ~broken)
-        begins = ok & (broken | (self._start[:, SET] == 0))
+        # so much is not known of what flowed since, that nothing can make a pair with this one any more: it is over
+        lost = stands & ~longer & ~back & (pairs[2][2] - variance > MAX_PAIR_REL_SD**2)
+        self._commit(ok & ((turns & stands & ~broken) | lost))
+        begins = ok & (broken | lost | (self._start[:, SET] == 0))
         moved = ok & follows & ~begins
         self._start[moved] = self._end[moved]
         # up and down again share an anchor, whose error then counts twice, the same way: its variance
