@@ -21,8 +21,17 @@ packs = st.tuples(
 )
 
 
+def followed(x: Array, keep: Array) -> Array:
+    """A low pass: keep [rows] or [rows, n] of what was, and x for the rest."""
+    out, y = np.empty_like(x), np.zeros(x.shape[1])
+    for k in range(len(x)):
+        y = keep[k] * y + (1 - keep[k]) * x[k]
+        out[k] = y
+    return out
+
+
 class Drive:
-    """Rows of a pack whose cells differ in soc: the model's own voltages and some noise."""
+    """Rows of a pack whose cells differ in soc: the model's own voltages, from a rest on, and some noise."""
 
     def __init__(
         self, name: str, seed: int, n: int, temp_degc: float, spread: tuple[float, float] = (0.3, 0.9)
@@ -33,13 +42,22 @@ class Drive:
         strings = int(self.string.max()) + 1
         self.dt_s = rng.choice([0.1, 1.0, 5.0], ROWS)
         self.current_a = rng.normal(0.3, 0.5, (ROWS, strings)) * m.capacity_ah
+        self.current_a[:20] = 0.0
         self.temp_degc = np.full((ROWS, n), temp_degc)
         self.soc = soc = rng.uniform(*spread, n) - np.cumsum(self.dt_s[:, None] * self.current_a, axis=0)[
             :, self.string
         ] / (3600 * m.capacity_ah)
-        ohm = m.at(m.r0_ohm + m.rct_ohm, 0.5, temp_degc)
-        drop = ohm * self.current_a[:, self.string]
-        self.voltage_v = m.at(m.ocv_v, soc, temp_degc) - drop + rng.normal(0, 0.002, (ROWS, n))
+        knee = np.interp(temp_degc, m.temp_degc, m.knee_a)
+        current = self.current_a[:, self.string]
+        bent = knee * np.arcsinh(current / knee)
+        drop = m.at(m.r0_ohm, soc, temp_degc) * current + m.at(m.rct_ohm, soc, temp_degc) * bent
+        for table, tau in zip(m.relaxation_ohm, m.tau_s, strict=True):
+            y = followed(bent, np.exp(-self.dt_s / tau))
+            drop += m.at(table, soc, temp_degc) * y
+        turn = np.exp(-m.hysteresis_rate * np.abs(current) * self.dt_s[:, None] / (3600 * m.capacity_ah))
+        h = followed(-np.sign(current), turn)
+        memory = m.at(m.hysteresis_v, soc, temp_degc) * h
+        self.voltage_v = m.at(m.ocv_v, soc, temp_degc) + memory - drop + rng.normal(0, 0.002, (ROWS, n))
 
     def run(
         self, initial_soc: float | None, voltage_v: Array, order: npt.NDArray[np.int64]
