@@ -23,6 +23,7 @@ BMS_SOC = f"{PACK}.StateOfCharge.Displayed"
 BMS_DIFFERENCE, BMS_DIFFERENCE_SD = f"{BMS_SOC}Difference", f"{BMS_SOC}DifferenceStandardDeviation"
 BMS_DRIFT, BMS_IS_OFF = f"{BMS_SOC}Drift", f"{PACK}.StateOfCharge.IsDisplayedOff"
 IMBALANCE = f"{PACK}.StateOfCharge.Imbalance"
+SOH, SOH_SD = f"{PACK}.StateOfHealth", f"{PACK}.StateOfHealthStandardDeviation"
 VOLTAGE = f"{PACK}.CurrentVoltage"
 CURRENT = f"{PACK}.CurrentCurrent"
 WINDOWS_MIN = {"10 min": 10, "1 h": 60, "8 h": 480, "24 h": 1440}
@@ -113,6 +114,14 @@ def off_text(state: dict[str, Any]) -> str:
     return "–" if off is None or sd is None else f"{off:+.1f} ± {BAND_95 * sd:.1f} %"
 
 
+def health_text(state: dict[str, Any]) -> str:
+    """The capacity that is left of a new battery's, with its 95 % band; it takes a wide swing between two rests to measure."""
+    health, sd = number(state, SOH), number(state, SOH_SD)
+    if number(state, SOC) is None:
+        return "–"
+    return "not yet measured" if health is None or sd is None else f"{health:.1f} ± {BAND_95 * sd:.1f} %"
+
+
 def opinion(state: dict[str, Any]) -> str:
     """The second opinion of the BMS, as a sentence."""
     shown, said, off = number(state, BMS_SOC), bms_of_cells(state), number(state, BMS_DIFFERENCE)
@@ -144,6 +153,7 @@ FACTS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("BMS is off by", off_text),
     ("Cells differ by", lambda s: text(number(s, IMBALANCE), 1, "%")),
     ("Lowest cell", lambda s: text(number(s, f"{PACK}.CellVoltage.Min"), 3, "V")),
+    ("State of health", health_text),
 )
 
 

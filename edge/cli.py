@@ -33,7 +33,13 @@ COMMANDS = {
     "spool": ("edge.telemetry.spool_command:spool", "What waits on the bus for the depot."),
     "bench": ("edge.bench_command:bench", "The benchmarks, each beside its peers (in a checkout)."),
 }
-EXTRA_OF = {"nicegui": "depot", "amqtt": "depot", "asammdf": "lab", "pyarrow": "lab", "matplotlib": "lab"}
+EXTRA_OF = {
+    "nicegui": "depot",
+    "amqtt": "depot",
+    "asammdf": "files",
+    "pyarrow": "files",
+    "matplotlib": "files",
+}
 
 
 class _LazyGroup(click.Group):

@@ -15,6 +15,7 @@ from edge.battery.estimator import PackEstimator, PackState
 from edge.battery.model import CellModel
 from edge.can.decoder import LatestTable
 from edge.errors import CellModelError
+from edge.pack_health import Ageing
 from edge.pack_inputs import PackInputs, Sample, find_layout, unseen_pack
 from edge.pack_memory import (
     REST_C,
@@ -72,6 +73,8 @@ class Pack:
         self.memory_refused = 0
         self.missing = np.zeros(len(self.layout.rows), dtype=bool)
         self.outlook = Outlook(setup.cell, self.layout, watch)
+        self._cells = [s.path.rsplit(".", 1)[0] for s in self.inputs.signals if self.layout.kind == "cells"]
+        self.ageing = Ageing(setup.cell, self._cells, setup.capacity_ah)
         self._connected = np.zeros(0, dtype=bool)
         self.columns = self._make_columns()
         self._rest_a = REST_C * capacity_ah * self.layout.parallel
@@ -100,10 +103,8 @@ class Pack:
 
         if not self.layout.kind:
             return ()
-        paths = [PACK_SOC, PACK_SOC_SD]
-        if self.layout.kind == "cells":
-            paths += [f"{s.path.rsplit('.', 1)[0]}.StateOfCharge" for s in self.inputs.signals]
-        return (*(percent(path) for path in paths), *self.outlook.columns)
+        paths = [PACK_SOC, PACK_SOC_SD, *(f"{cell}.StateOfCharge" for cell in self._cells)]
+        return (*(percent(path) for path in paths), *self.outlook.columns, *self.ageing.columns)
 
     # What happens
 
@@ -114,9 +115,11 @@ class Pack:
         """
         if not self.columns or not self._ready(dt_s, latest, wall_ms):
             return
+        assert self.estimator is not None
         sample = self.inputs.read(dt_s, latest)
         self._advance(dt_s, sample)
         self._connected = ~sample.open
+        self.ageing.step(dt_s, sample, self.estimator)
         self.outlook.step(dt_s, sample.current_a, self.inputs.voltages_now(latest)[self._present], latest)
         if math.isfinite(shown := self.inputs.soc_shown(latest)):
             self._shown_soc = shown
@@ -177,6 +180,7 @@ class Pack:
             capacity_ah=self.setup.capacity_ah,
         )
         self.outlook.begin(strings[heard], self.estimator.parallel)
+        self.ageing.begin(strings[heard], self._present, self.estimator.parallel)
         if self._memory:
             self._restore(self.estimator, self._memory, wall_ms, shown)
 
@@ -200,7 +204,7 @@ class Pack:
                 bms_soc=self._shown_soc if math.isfinite(self._shown_soc) else None,
                 pattern=self._pattern,
                 trust=self._trust,
-                parts={"estimator": self.estimator.dump()} | self.outlook.dump(),
+                parts={"estimator": self.estimator.dump()} | self.outlook.dump() | self.ageing.dump(),
             )
         )
 
@@ -236,6 +240,10 @@ class Pack:
         if off.moved:  # what the BMS counted while we were off is a current that nobody but it has seen
             self._count(estimator, off.moved)
         estimator.widen(off.soc_sd, off.doubt)
+        try:
+            self.ageing.restore(memory.parts, off)
+        except CellModelError:
+            self.memory_refused = 1
 
     def _count(self, estimator: PackEstimator, soc: float) -> None:
         unknown = np.full(len(self._present), np.nan)
@@ -307,6 +315,7 @@ class Pack:
         if self.estimator is None or now_us < min(self._next_pack_us, self._next_cells_us):
             return NOTHING, NOTHING
         columns, values, outlook = NOTHING, np.empty(0), NOTHING
+        aged, health = self.ageing.sample()
         if now_us >= self._next_pack_us and (pack := self.state()):
             self._next_pack_us = (now_us // ESTIMATE_RATE_US + 1) * ESTIMATE_RATE_US
             columns = np.arange(2)
@@ -318,9 +327,11 @@ class Pack:
             if self.layout.kind == "cells":
                 columns = np.concatenate([columns, 2 + self._present])
                 values = np.concatenate([values, self.estimator.soc])
-        first = len(self.columns) - len(self.outlook.columns)
+        last = len(self.columns) - len(self.ageing.columns)
+        first = last - len(self.outlook.columns)
         percent = np.round(values * 100 / ESTIMATE_QUANTUM_PCT).astype(np.int64)
-        return np.concatenate([columns, first + np.arange(len(outlook))]), np.concatenate([percent, outlook])
+        columns = np.concatenate([columns, first + np.arange(len(outlook)), last + aged])
+        return columns, np.concatenate([percent, outlook, health])
 
     def snapshot(self) -> dict[str, Any]:
         """What `state` holds of it, by VSS path."""
@@ -328,7 +339,7 @@ class Pack:
         if pack is None:
             return {}
         shown = {PACK_SOC: round(pack.soc * 100, 2), PACK_SOC_SD: round(pack.soc_sd * 100, 2)}
-        return shown | self.outlook.snapshot()
+        return shown | self.outlook.snapshot() | self.ageing.snapshot()
 
     def counts(self) -> dict[str, int]:
         """What was odd about the battery's inputs, for the ledger."""

@@ -59,6 +59,7 @@ AMPLITUDE_SD_V = 0.002  # relaxation that the model does not know
 UNKNOWN_C = 1.0  # a current that is unknown
 HELD_S = 60.0  # it is taken to go on for so long, and then to be none
 HELD_C = 0.3  # and to be as wrong as this while it goes on
+UNKNOWN_REST_S = 3600.0  # taken for a time that nobody knows, with a current that is unknown
 STANDBY_C = 5e-5  # charge lost while nobody looked: about 0.1 % a day
 # The sensor's zero
 ZERO_NOISE_C = 0.002  # of what it shows without current, for 10 s
@@ -98,6 +99,8 @@ class PackHealth:
     most_resistive: int
     pairs: float
     """swings that have told something of the weakest cell's capacity"""
+    measured: bool
+    """whether one has, of each string's weakest cell: before, its capacity is the rated one, and wide"""
 
 
 class Health:
@@ -256,6 +259,7 @@ class Health:
             soh_resistance=float(np.exp(-ratio[worst])),
             most_resistive=worst,
             pairs=float(self._pairs[weakest]),
+            measured=bool(self.measured[least].all()),
         )
 
     # What happens
@@ -311,22 +315,27 @@ class Health:
         self._flush()
         self._look()
 
-    def rest(self, seconds: float) -> None:
+    def rest(self, seconds: float | None, charge_sd: float = 0.0) -> None:
         """The battery was off and unseen for so long: it relaxed, and may have lost a little charge.
+
+        None: nobody knows for how long, nor whether it was off. `charge_sd`: what else may have gone through, sd, in capacities.
 
         Raises
         ------
         ValueError
-            `seconds` is negative or not finite.
+            `seconds` or `charge_sd` is negative or not finite.
         """
-        if not 0 <= seconds < math.inf:
+        if seconds is not None and not 0 <= seconds < math.inf:
             raise ValueError(f"seconds must be 0 or more, not {seconds}")
+        if not 0 <= charge_sd < math.inf:
+            raise ValueError(f"charge_sd must be 0 or more, not {charge_sd}")
         self._flush()
-        self._current_a[:], self._peak_a[:], self._known[:] = 0.0, 0.0, 1.0
-        self._relax(seconds)
+        self._current_a[:], self._peak_a[:], self._known[:] = 0.0, 0.0, float(seconds is not None)
+        passed_s = UNKNOWN_REST_S if seconds is None else seconds
+        self._relax(passed_s)
         self._fresh[:] = 1.0  # what was seen of the relaxation was not seen on
-        self._jitter_ah2 += (STANDBY_C * self.rated_ah * seconds / 3600) ** 2
-        self._zero_var += (ZERO_DRIFT_C * self.rated_ah * self.parallel) ** 2 * seconds / 86400
+        self._jitter_ah2 += ((STANDBY_C * passed_s / 3600) ** 2 + charge_sd**2) * self.rated_ah**2
+        self._zero_var += (ZERO_DRIFT_C * self.rated_ah * self.parallel) ** 2 * passed_s / 86400
 
     def anchor(self, soc: npt.ArrayLike, soc_sd: npt.ArrayLike) -> None:
         """The soc is known without counting, [n] each: a charger that says full, a given state at the start.
@@ -514,8 +523,10 @@ class Health:
         follows = turns | (waits & has_end & (second < kept) & (second < first))
         broken = ok & np.any([self._enough(*p[:4]) & ~self._good(*p[:4]) for p in pairs[1:]], axis=0)
         self._refused += broken
-        self._commit(ok & turns & stands & ~broken)
-        begins = ok & (broken | (self._start[:, SET] == 0))
+        # so much is not known of what flowed since, that nothing can make a pair with this one any more: it is over
+        lost = stands & ~longer & ~back & (pairs[2][2] - variance > MAX_PAIR_REL_SD**2)
+        self._commit(ok & ((turns & stands & ~broken) | lost))
+        begins = ok & (broken | lost | (self._start[:, SET] == 0))
         moved = ok & follows & ~begins
         self._start[moved] = self._end[moved]
         # up and down again share an anchor, whose error then counts twice, the same way: its variance

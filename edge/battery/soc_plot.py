@@ -1,7 +1,7 @@
 """The picture of `ayaz soc --plot`: what was estimated, how wrong it was, and what it was estimated from.
 
 PNG, or HTML: a page of its own with the same picture as SVG and the figures as a table. Needs matplotlib (the
-`lab` extra). The same run gives the same bytes on the same release of matplotlib.
+`files` extra). The same run gives the same bytes on the same release of matplotlib.
 """
 
 from __future__ import annotations

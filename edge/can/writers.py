@@ -197,7 +197,7 @@ class Parquet:
             self._arrow: Any = importlib.import_module("pyarrow")
             parquet: Any = importlib.import_module("pyarrow.parquet")
         except ModuleNotFoundError:
-            raise LogError("Parquet needs pyarrow; install it with: pip install 'ayaz[lab]'") from None
+            raise LogError("Parquet needs pyarrow; install it with: pip install 'ayaz[files]'") from None
         name = self._arrow.dictionary(self._arrow.int32(), self._arrow.string())
         number = self._arrow.float64()
         types = (number, name, self._arrow.uint32(), name, name, number, name)

@@ -9,7 +9,10 @@ from depot.page import (
     BMS_IS_OFF,
     BMS_SOC,
     SOC,
+    SOH,
+    SOH_SD,
     bar,
+    health_text,
     off_text,
     opinion,
 )
@@ -37,3 +40,9 @@ def test_the_bar_marks_where_the_bms_sees_it() -> None:
     assert 'ayaz-bms" style="left:72.5%' in bar(80.0, 1.0, 72.5)
     assert "ayaz-bms" not in bar(80.0, 1.0)
     assert "left:100.0%" in bar(80.0, 1.0, 130.0), "never outside"
+
+
+def test_health_has_its_band_or_is_not_there_yet() -> None:
+    assert health_text({}) == "–"
+    assert health_text(STATE) == "not yet measured"
+    assert health_text(STATE | {SOH: 93.26, SOH_SD: 1.0}) == "93.3 ± 2.0 %"

@@ -15,7 +15,9 @@ from edge.battery.fitting.run import Fitted
 from edge.command import whole_file
 from edge.errors import DataError
 
-NO_PICTURES = "no pictures in the report: they need matplotlib (pip install 'ayaz[lab]'); all else is written"
+NO_PICTURES = (
+    "no pictures in the report: they need matplotlib (pip install 'ayaz[files]'); all else is written"
+)
 DRAWN_ROWS = 4000
 PROCESSES = ("R0", "Rct", *(f"R at {tau:g} s" for tau in TAU_S))
 

@@ -1,4 +1,4 @@
-"""ASAM MDF 4 with bus logging, through asammdf (the `[lab]` extra).
+"""ASAM MDF 4 with bus logging, through asammdf (the `[files]` extra).
 
 asammdf follows whatever a damaged file says: it was seen to ask for any amount of memory, and its compiled part to
 take the process down with it. So it works in a process of its own (mf4_frames.py), with a limit on memory, and we
@@ -38,7 +38,7 @@ class Mf4Reader(Reader):
         super().__init__(stream)
         self._said: dict[str, Any] = {"channels": [], "refused": {}, "fraction": 0.0}
         if importlib.util.find_spec("asammdf") is None:
-            raise LogError(f"{stream.path}: MF4 needs asammdf; install it with: pip install 'ayaz[lab]'")
+            raise LogError(f"{stream.path}: MF4 needs asammdf; install it with: pip install 'ayaz[files]'")
 
     @property
     def channels(self) -> list[str]:

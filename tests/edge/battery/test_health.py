@@ -291,6 +291,24 @@ def test_an_hour_without_current_spoils_the_pair_and_not_the_capacity() -> None:
     assert health.capacity_sd_ah[0] > 5
 
 
+@pytest.mark.parametrize("charge_sd", [0.05, 0.3])
+def test_what_flowed_unseen_ends_a_pair_and_the_next_days_make_others(charge_sd: float) -> None:
+    """Days apart, in which the agent was off: what was measured stays, and what is measured then counts too."""
+    model = cell()
+    fleet = Fleet(model, np.zeros(1, dtype=int), np.array([90.0]))
+    health = Health(model, [0])
+    fleet.soc[:] = 0.9
+    rest, drive, charge = (day(0.6)[part] for part in (slice(0, 60), slice(60, 660), slice(720, None)))
+    lived(health, fleet, [*rest, *drive, *rest], np.ones(1), np.zeros(1))
+    np.testing.assert_allclose(health.capacity_ah, 90, rtol=0.01)
+    fleet.q[:] = 81.0
+    for _ in range(4):
+        health.rest(4 * 3600.0, charge_sd)
+        lived(health, fleet, [*rest, *charge, *rest, *drive, *rest], np.ones(1), np.zeros(1))
+    assert not health.refused.any()
+    assert 81 < health.capacity_ah[0] < 84
+
+
 def test_samples_of_the_current_lost_at_random_cost_next_to_nothing() -> None:
     model, rng = cell(), np.random.default_rng(SEED)
     print(f"seed {SEED}")
@@ -429,6 +447,8 @@ def test_wrong_steps() -> None:
             health.step(dt, [0.0], [3.5, 3.5], [25.0, 25.0])
         with pytest.raises(ValueError, match="seconds"):
             health.rest(dt)
+        with pytest.raises(ValueError, match="charge_sd"):
+            health.rest(1.0, dt)
     assert health.dump() == before, "nothing is half taken in"
 
 

@@ -277,7 +277,7 @@ def test_plot_without_matplotlib(capsys: Capture, tmp_path: Path, monkeypatch: p
     """Said before the work, not after."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run_command(["soc", "none.csv", "--cell", "lg_hg2", "--plot", str(tmp_path / "a.png")]) == 1
-    assert "pip install 'ayaz[lab]'" in capsys.readouterr().err
+    assert "pip install 'ayaz[files]'" in capsys.readouterr().err
 
 
 def test_interrupted(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
