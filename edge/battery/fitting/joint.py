@@ -83,7 +83,7 @@ class Prior:
     """change of the slope of ln R over 1/T, per 10 K and 10 K"""
     shape_sd: float = 0.1
     """how the course of ln R over soc changes: per 0.1 of soc and 10 K"""
-    soc_slope_sd: float = 0.05
+    soc_slope_sd: float = 0.1
     """of ln R, per 0.1 of soc"""
     soc_bend_sd: float = 0.15
     ocv_bend_sd_v: float = 0.01
