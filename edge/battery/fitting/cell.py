@@ -31,6 +31,7 @@ USUAL_C = 0.5  # of the capacity per hour: the current at which a resistance is 
 SLOPE_OVER = (
     1.0  # tens of degrees above the coldest test under load, over which it is seen how resistance rises
 )
+LEAST_KNEE_A = 1e-3  # of a cell model's file
 MOST_KINETIC_K = 8000.0  # activation energy over the gas constant: more is not physical
 NEAR_EMPTY = 0.1  # below, the place on the axis dominates the error, and axis_sd says it
 ALONE = 1.5  # what the error grows by where no other file could be judged on
@@ -154,12 +155,13 @@ def colder(
     cold, below = slice(0, edge), x[edge] - x[:edge]
     knee, out = knee_a.copy(), ohm.copy()
     knee[cold] = knee_a[edge] * np.exp(-np.clip(slope(np.log(knee_a)), 0, most) * below)
+    knee = np.maximum(knee, LEAST_KNEE_A)
     for p in range(len(ohm)):
         rise = np.exp(np.clip(-slope(middle[p]), 0, most) * below)
         out[p, cold] = met[p, edge] * rise[:, None]
         if p:
             out[p, cold] /= bend(knee[cold], current_a)[:, None]
-    return out, np.maximum(knee, 1e-3)
+    return out, knee
 
 
 def held(table: FloatArray, seen: list[tuple[float, float] | None]) -> FloatArray:

@@ -228,7 +228,7 @@ def missing(request: Request, records: list[Record], temps: FloatArray) -> list[
     else:
         out.append(
             f"measured from {temps[0]:.0f} to {temps[-1]:.0f} degC; below and above, Arrhenius's law goes on, and the "
-            "errors of the model grow by 3 % per degC"
+            "errors that the file states grow with the distance and with the voltage drop"
         )
     if loaded:
         low = min(float(r.soc[r.used].min()) for r in loaded)

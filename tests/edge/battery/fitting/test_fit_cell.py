@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edge.battery.fitting import axes, cell, joint
+from edge.battery.fitting import axes, cell, defaults, joint
 from edge.battery.fitting.command import fit_cell_command
 from edge.battery.fitting.run import Fitted, Request, fit_cell
 from edge.battery.model import load_cell
@@ -422,3 +422,55 @@ def test_resistance_never_falls_beyond_what_was_seen():
     table = np.array([[[5.0, 1.0, 1.5, 2.0, 4.0, 4.0, 4.0, 3.0, 2.0, 1.0]]])
     held = cell.held(table, [(0.15, 0.85)])
     assert held[0, 0].tolist() == [5.0, 2.0, 2.0, 2.0, 4.0, 4.0, 4.0, 3.0, 3.0, 3.0]
+
+
+def slopes(knee_k, ohm_k, nodes, edge_degc):
+    """Tables that follow Arrhenius's law with these activation energies (K), and `colder` of them."""
+    x = -joint.PER_10K * joint.inverse(nodes)
+    knee = 3.0 * np.exp(-knee_k * x)
+    ohm = np.stack([0.01 * np.exp(k * x)[:, None] * np.ones(len(joint.R_SOC)) for k in ohm_k])
+    return ohm, knee, *cell.colder(ohm, knee, nodes, edge_degc, 1.5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_resistance_at_a_usual_current_falls_with_the_cold(seed):
+    """Whatever slopes the tables had: here the knee falls faster than some resistances rise."""
+    print("seed", seed)
+    rng = np.random.default_rng(seed)
+    nodes = np.array([-40.0, -30, -20, -10, 0, 10, 25, 40, 60])
+    ohm_k = rng.uniform(1000, 12_000, 2 + len(joint.TAU_S))
+    ohm, knee, new, new_knee = slopes(rng.uniform(3000, 13_000), ohm_k, nodes, -20.0)
+    cold = nodes <= -20
+    usual = cell.usual_ohm(new, new_knee, 1.5)
+    assert (np.diff(usual[cold], axis=0) <= 1e-12).all()
+    np.testing.assert_array_equal(new[:, ~cold], ohm[:, ~cold])
+    np.testing.assert_array_equal(new_knee[~cold], knee[~cold])
+    steps = np.diff(joint.inverse(nodes[cold])) * joint.PER_10K
+    for table in (np.log(new_knee[cold]), -np.log(usual[cold, 4])):
+        assert (np.diff(table) <= cell.MOST_KINETIC_K * steps + 1e-9).all()
+        assert (np.diff(table) >= -1e-9).all()
+
+
+def test_a_cell_that_follows_arrhenius_goes_on_so():
+    nodes = np.array([-40.0, -30, -20, -10, 0, 10, 25, 40, 60])
+    ohm, knee, new, new_knee = slopes(0.0, [2000.0, 4000, 3000, 3000, 3500, 5000], nodes, -20.0)
+    np.testing.assert_allclose(new, ohm, rtol=1e-9)
+    np.testing.assert_allclose(new_knee, knee, rtol=1e-9)
+
+
+def test_doubt_grows_with_the_distance_to_what_was_met():
+    prior = defaults.prior(defaults.CHEMISTRIES["NMC"])
+    nodes = np.array([-40.0, -25, -10, 5, 25, 45])
+    doubt = cell.doubt(nodes, np.array([-10.0, 25.0, 30.0]), prior)
+    assert doubt[2] == doubt[4] == 0
+    assert doubt[3] > 0
+    assert doubt[5] > 0
+    assert 0 < doubt[1] < doubt[0] < 1.5
+
+
+def test_the_errors_of_a_cold_that_was_not_met_are_stated_larger(everything):
+    table, nodes = everything.cell["uncertainty"], everything.joint.layout.temp_degc
+    coldest = min(r.temp_degc.min() for r in everything.records if r.kind != "ocv")
+    edge = int(np.argmin(np.abs(nodes - coldest)))
+    for key in ("model_sd_v", "relaxation_sd_v", "sample_sd_v"):
+        assert (np.diff(table[key][: edge + 1]) < 0).all(), key
