@@ -153,7 +153,7 @@ FACTS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("BMS is off by", off_text),
     ("Cells differ by", lambda s: text(number(s, IMBALANCE), 1, "%")),
     ("Lowest cell", lambda s: text(number(s, f"{PACK}.CellVoltage.Min"), 3, "V")),
-    ("State of health", health_text),
+    ("Health", health_text),
 )
 
 
