@@ -78,8 +78,8 @@ cdef double MISFIT_TAU_S = 3600.0    # over which the size of the model's errors
 cdef double MISFIT_MAX = 100.0
 cdef double FLOOR = 1e-6             # of the sds of what dies away: numbers that near nothing cost time
 cdef double GATE = 3.0
-cdef double K_MIN = 0.2
-cdef double K_MAX = 5.0
+cdef double K_MIN = 0.05
+cdef double K_MAX = 20.0
 cdef double CURRENT_MAX_C = 200.0    # beyond these it is a broken sensor, not a cell
 cdef double TEMP_MAX_DEGC = 150.0
 

@@ -77,7 +77,7 @@ class Uncertainty:
     The error of the model in volts is mostly slow. The filter carries two shaping states for it, with the sds
     `model_sd_v` and `relaxation_sd_v` and the time constants below, so that a thousand equally wrong samples do
     not look like a thousand pieces of evidence. What is left, of the sensor and of fast errors, is
-    `sample_sd_v` per 10 s of samples. All three are tables over temperature in `CellModel`.
+    `sample_sd_v`, for some 40 s of samples. All three are tables over temperature in `CellModel`.
     """
 
     model_tau_s: float

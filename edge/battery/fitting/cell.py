@@ -36,6 +36,11 @@ MOST_KINETIC_K = 8000.0  # activation energy over the gas constant: more is not 
 NEAR_EMPTY = 0.1  # below, the place on the axis dominates the error, and axis_sd says it
 ALONE = 1.5  # what the error grows by where no other file could be judged on
 ALONE_HERE = 1.3  # the same where no other file under load is near in temperature
+UNLOADED = (
+    1.0,
+    0.5,
+    0.5,
+)  # errors without any load, over the voltage drop that is guessed at a usual current
 LASTING = 1.5  # the filter takes an error to pass within model_tau_s; a resistance that is wrong stays wrong
 
 
@@ -217,6 +222,9 @@ def model(
     ohm, knee = colder(ohm, knee, layout.temp_degc, coldest, USUAL_C * capacity_ah)
     ohm = np.clip(ohm, 1e-6, MOST_OHM)
     sd, remarks = errors(joint, defaults.prior(kind), ohm, knee)
+    if not loaded:
+        drop_v = usual_ohm(ohm, knee, USUAL_C * capacity_ah).mean(axis=1) * USUAL_C * capacity_ah
+        sd = np.clip(np.hypot(sd, np.outer(UNLOADED, drop_v)), 0.0, MOST_V)
     known = defaults.RESISTANCE_REL_SD if loaded else defaults.GUESSED_RESISTANCE_REL_SD
     cell: dict[str, Any] = {
         "name": name,

@@ -162,7 +162,7 @@ class Twin:
         self.kalman(h, nu, r)
         if not 0 <= self.x[0] <= 1:
             self.x = self.x + self.p[:, 0] / self.p[0, 0] * (np.clip(self.x[0], 0, 1) - self.x[0])
-        for state, lowest, highest in ((0, 0.0, 1.0), (3, 0.2, 5.0), (4, -1.0, 1.0)):
+        for state, lowest, highest in ((0, 0.0, 1.0), (3, 0.05, 20.0), (4, -1.0, 1.0)):
             self.x[state] = min(max(self.x[state], lowest), highest)
 
     def kalman(self, h: Array, nu: float, r: float) -> None:
