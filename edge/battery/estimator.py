@@ -45,6 +45,7 @@ GIVEN_SD = 0.015  # of an initial soc that came without one
 WIDE_SD = 2 * GUESS_SD  # a given soc that is wider says which guesses are likelier
 UNKNOWN_SD = 1 / math.sqrt(12)  # of a soc that may be anything from 0 to 1
 DOUBT = 0.2  # how probable it is that a given soc is plain wrong
+WIDE_DOUBT = 0.05  # the same of one that says itself how wide it is
 LOST_S = 30.0  # samples beyond the gate for so long: the filter has lost the cell
 TIDY_S = 10.0  # between two looks at the guesses; the same for all cells, so that none touches another
 UNLIKELY = 1e-4
@@ -675,7 +676,8 @@ class PackEstimator:
         distance = (self._x[rows, SOC] - mean[cell]) / np.hypot(sd[cell], GUESS_SD)
         share = np.exp(-0.5 * distance**2)
         share /= np.bincount(cell, share, n)[cell]
-        by_weight = np.where(weighed[cell] & ~kept[cell], (1 - DOUBT) * share + DOUBT / GUESSES, 1 / GUESSES)
+        weight = (1 - WIDE_DOUBT) * share + WIDE_DOUBT / GUESSES
+        by_weight = np.where(weighed[cell] & ~kept[cell], weight, 1 / GUESSES)
         self._score[rows] = np.log(np.where(kept[cell], DOUBT / GUESSES, by_weight))
 
     def _place(self, rows: IntArray, number: IntArray) -> None:
