@@ -77,6 +77,7 @@ cdef double SECANT_MAX = 0.5
 cdef double MISFIT_TAU_S = 3600.0    # over which the size of the model's errors is judged
 cdef double MISFIT_MAX = 100.0
 cdef double FLOOR = 1e-6             # of the sds of what dies away: numbers that near nothing cost time
+cdef double SMALL = 0.0225           # (i / knee)²
 cdef double GATE = 3.0
 cdef double K_MIN = 0.05
 cdef double K_MAX = 20.0
@@ -261,9 +262,9 @@ cdef class Kernel:
         cdef double keep[PROCESSES]
         cdef double lose[PROCESSES]
         cdef double row[SUM_Q + 1]
-        cdef double i, out = 0.0, j = 0.0, turn = 1.0, pull = 0.0
-        cdef double i_before = 0.0, t_before = 0.0, q_before = 0.0  # of the four above
-        cdef bint fresh = True, known, open_
+        cdef double i, scaled = 0.0, out = 0.0, j = 0.0, turn = 1.0, pull = 0.0
+        cdef double i_before = 0.0, t_before = 0.0, q_before = 0.0  # of the five above
+        cdef bint fresh = True, moved, known, open_
         cdef double* w
         cdef double* y
         cdef double* window = &self.window[0, 0]
@@ -295,13 +296,17 @@ cdef class Kernel:
                 w[UNKNOWN_S] += dt
             if balancing != NULL and isfinite(balancing[c]):
                 i += balancing[c]
-            if fresh or i != i_before or temp[c] != t_before or capacity_ah[c] != q_before:
-                fresh, i_before, t_before, q_before = False, i, temp[c], capacity_ah[c]
-                # resistances go with one over the capacity
-                j = self._bent(i * self.capacity / q_before, t_before)
+            moved = fresh or i != i_before or capacity_ah[c] != q_before
+            if moved:
+                fresh, i_before, q_before = False, i, capacity_ah[c]
+                scaled = i * self.capacity / q_before  # resistances go with one over the capacity
                 out = i * dt / (3600.0 * q_before)
-                turn = exp(-self.rate * fabs(out))
-                pull = (1.0 - turn) * ((1.0 if i < 0.0 else 0.0) - (1.0 if i > 0.0 else 0.0))
+                if self.hysteretic:
+                    turn = exp(-self.rate * fabs(out))
+                    pull = (1.0 - turn) * ((1.0 if i < 0.0 else 0.0) - (1.0 if i > 0.0 else 0.0))
+            if moved or temp[c] != t_before:
+                t_before = temp[c]
+                j = self._bent(scaled, t_before)
             for k in range(PROCESSES):
                 y[k] = keep[k] * y[k] + lose[k] * j
             w[CHARGE] += i * dt
@@ -331,8 +336,11 @@ cdef class Kernel:
     cdef inline double _bent(self, double i, double temp) noexcept nogil:
         cdef Py_ssize_t t
         cdef double wt = self._place(temp, &t)
-        cdef double knee = self.knee[t] * (1.0 - wt) + self.knee[t + 1] * wt
-        return knee * asinh(i / knee)
+        cdef double x = i / (self.knee[t] * (1.0 - wt) + self.knee[t + 1] * wt)
+        cdef double z = x * x
+        if z < SMALL:  # asinh's series, to ten digits
+            return i * (1.0 - z * (1.0 / 6 - z * (3.0 / 40 - z * (15.0 / 336 - z * (105.0 / 3456)))))
+        return i * asinh(x) / x
 
     cdef void _close(self, double seconds) noexcept nogil:
         """The window's end: every filter predicts, and those whose cell had a voltage correct."""
