@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.battery._ekf import COLUMNS, PROCESSES, TURN, WINDOW_S, Kernel
+from edge.battery.arrays import shaped
 from edge.battery.model import CellModel, FloatArray
 from edge.errors import CellModelError
 
@@ -328,11 +329,11 @@ class PackEstimator:
             raise ValueError(f"dt_s must be from 0 to {MAX_STEP_S:g}, not {dt_s}")
         self._advance(
             np.array([dt_s], dtype=np.float64),
-            self._of_one_cell(_shaped("string_current_a", string_current_a, strings)[None, :]),
-            _shaped("cell_voltage_v", cell_voltage_v, n)[None, :],
-            _shaped("temp_degc", temp_degc, n)[None, :],
-            None if balancing_a is None else _shaped("balancing_a", balancing_a, n)[None, :],
-            None if opened is None else _shaped("opened", opened, strings)[None, :].astype(np.uint8),
+            self._of_one_cell(shaped("string_current_a", string_current_a, strings)[None, :]),
+            shaped("cell_voltage_v", cell_voltage_v, n)[None, :],
+            shaped("temp_degc", temp_degc, n)[None, :],
+            None if balancing_a is None else shaped("balancing_a", balancing_a, n)[None, :],
+            None if opened is None else shaped("opened", opened, strings)[None, :].astype(np.uint8),
         )
 
     def run(
@@ -366,9 +367,9 @@ class PackEstimator:
         dt = np.diff(time, prepend=time[:1])
         if not ((dt >= 0) & (dt <= MAX_STEP_S)).all():
             raise ValueError(f"time_s must rise, by at most {MAX_STEP_S:g} s")
-        current = self._of_one_cell(_shaped("string_current_a", string_current_a, rows, strings))
-        voltage = _shaped("cell_voltage_v", cell_voltage_v, rows, n)
-        temp = _shaped("temp_degc", temp_degc, rows, n)
+        current = self._of_one_cell(shaped("string_current_a", string_current_a, rows, strings))
+        voltage = shaped("cell_voltage_v", cell_voltage_v, rows, n)
+        temp = shaped("temp_degc", temp_degc, rows, n)
         soc, sd = np.empty((rows, n)), np.empty((rows, n))
         done = told = 0
         while done < rows:
@@ -429,7 +430,7 @@ class PackEstimator:
         """[n] capacities that are better known now, and their relative sd: what the filters have learnt of their
         error begins anew."""
         n = len(self._string)
-        capacity, sd = _shaped("capacity_ah", capacity_ah, n), _shaped("rel_sd", rel_sd, n)
+        capacity, sd = shaped("capacity_ah", capacity_ah, n), shaped("rel_sd", rel_sd, n)
         if not (np.isfinite(capacity) & (capacity > 0) & (sd > 0)).all():
             raise ValueError("capacity_ah and rel_sd must be more than 0")
         self._capacity_ah[:] = capacity
@@ -748,12 +749,3 @@ def nodes_of(model: CellModel) -> FloatArray:
     unused = np.zeros_like(model.r0_ohm)
     processes = [*model.relaxation_ohm, *[unused] * (PROCESSES - len(model.tau_s))]
     return np.stack([model.ocv_v, model.hysteresis_v, model.r0_ohm, model.rct_ohm, *processes], axis=-1)
-
-
-def _shaped(name: str, values: npt.ArrayLike, *shape: int) -> FloatArray:
-    array = values if type(values) is np.ndarray else np.asarray(values)
-    if array.dtype != np.float64 or not array.flags.c_contiguous:
-        array = np.ascontiguousarray(array, dtype=np.float64)
-    if array.shape != shape:
-        raise ValueError(f"{name} must have the shape {shape}, not {array.shape}")
-    return array

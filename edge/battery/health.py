@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge.battery.arrays import shaped
 from edge.battery.model import KELVIN, CellModel, FloatArray
 from edge.battery.resistance import pulse_resistance_ohm
 from edge.battery.total_least_squares import SUMS, prior_of, solve, sums_of
@@ -293,13 +294,13 @@ class Health:
             An array has the wrong shape, or time runs backwards.
         """
         n, count = len(self._string), len(self._zero_a)
-        shown = _shaped("string_current_a", string_current_a, count)
-        voltage = _shaped("cell_voltage_v", cell_voltage_v, n)
-        temp = _shaped("temp_degc", temp_degc, n)
-        is_open = np.zeros(count, dtype=bool) if open is None else _shaped("open", open, count) > 0
+        shown = shaped("string_current_a", string_current_a, count)
+        voltage = shaped("cell_voltage_v", cell_voltage_v, n)
+        temp = shaped("temp_degc", temp_degc, n)
+        is_open = np.zeros(count, dtype=bool) if open is None else shaped("open", open, count) > 0
         if not 0 <= dt_s < math.inf:
             raise ValueError(f"dt_s must be 0 or more, not {dt_s}")
-        drained = None if balancing_a is None else _shaped("balancing_a", balancing_a, n)
+        drained = None if balancing_a is None else shaped("balancing_a", balancing_a, n)
         dt_s = float(dt_s)
         if is_open.any():
             self._learn_zero(dt_s, shown, is_open)
@@ -348,7 +349,7 @@ class Health:
             An array has the wrong shape.
         """
         n = len(self._string)
-        told, sd = _shaped("soc", soc, n), _shaped("soc_sd", soc_sd, n)
+        told, sd = shaped("soc", soc, n), shaped("soc_sd", soc_sd, n)
         ok = (told >= 0) & (told <= 1) & (sd > 0) & (sd < math.inf)
         self._take(np.where(ok, told, 0.5), np.where(ok, sd, 1.0) ** 2, ok)
 
@@ -375,8 +376,8 @@ class Health:
         """
         n = len(self._string)
         parts = (("ratio", ratio), ("ratio_sd", ratio_sd), ("soc", soc), ("temp_degc", temp_degc))
-        r, sd, s, t = (_shaped(name, values, n) for name, values in parts)
-        q = _shaped("capacity_ah", capacity_ah, n)
+        r, sd, s, t = (shaped(name, values, n) for name, values in parts)
+        q = shaped("capacity_ah", capacity_ah, n)
         if not 0 <= dt_s < math.inf:
             raise ValueError(f"dt_s must be 0 or more, not {dt_s}")
         prior = self.model.uncertainty.resistance_rel_sd**-2
@@ -743,10 +744,3 @@ _MEMORY = (
     *("_block", "_last_a", "_gap_h", "_drained_as", "_voltage_v", "_block_s", "_first"),
     *("_zero_a", "_zero_var", "_ohmic", "_peak_a"),
 )
-
-
-def _shaped(name: str, values: npt.ArrayLike, n: int) -> FloatArray:
-    array = np.asarray(values, dtype=np.float64)
-    if array.shape != (n,):
-        raise ValueError(f"{name} must have the shape ({n},), not {array.shape}")
-    return array
