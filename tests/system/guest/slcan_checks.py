@@ -33,7 +33,8 @@ class Adapter:
         tty.setraw(self._theirs)
         fcntl.ioctl(self._theirs, TIOCSETD, struct.pack("i", N_SLCAN))
         self.name = fcntl.ioctl(self._theirs, SIOCGIFNAME, bytes(40)).split(b"\0")[0].decode()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         """The driver waits until its bytes are read."""
@@ -48,8 +49,12 @@ class Adapter:
         time.sleep(0.1)
 
     def unplug(self) -> None:
-        os.close(self._ours)
+        """The listener ends by itself, with EIO, once the other end is closed. Our end is closed only then: the
+        next adapter gets its number, and a listener that lived on would take that one's bytes."""
         os.close(self._theirs)
+        self._listener.join(20)
+        assert not self._listener.is_alive()
+        os.close(self._ours)
 
 
 @pytest.fixture
