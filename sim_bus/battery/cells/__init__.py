@@ -1,0 +1,1 @@
+"""Parameters of simulated cells: data with its sources."""

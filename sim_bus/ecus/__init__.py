@@ -1,0 +1,1 @@
+"""The ECUs: what they know, and how they say it in frames."""

@@ -1,0 +1,1 @@
+"""What goes wrong: a catalogue of faults, when they act, and what they do."""

@@ -1,0 +1,1 @@
+"""The language of scenarios: TOML in, one checked object out."""

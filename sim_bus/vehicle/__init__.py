@@ -1,0 +1,1 @@
+"""The simulated bus: the road, the driver, the drivetrain, heating, chargers."""
