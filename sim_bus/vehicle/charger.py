@@ -44,7 +44,6 @@ class Charger:
         self._most_w = 0.0
         self._plug_s = 0.0
         self._idle_s = 0.0
-        self._charged = False
 
     @property
     def connected(self) -> bool:
@@ -61,7 +60,7 @@ class Charger:
     def unplug(self) -> None:
         """Away from it."""
         self._kind, self.state, self.power_w = None, UNPLUGGED, 0.0
-        self._idle_s, self._charged = 0.0, False
+        self._idle_s = 0.0
 
     def step(self, dt_s: float, orders: Orders, closed: bool, voltage_v: float, consumers_w: float) -> float:
         """The power out of the plug in W; closed: a contactor is, so that the bus can take it."""
@@ -87,8 +86,7 @@ class Charger:
         elif self.state == DONE and orders.charge_a < AGAIN_A and not orders.heat:
             return
         elif asked_w > 0.0:
-            self.state, self._charged, self._idle_s = CHARGING, True, 0.0
+            self.state, self._idle_s = CHARGING, 0.0
         else:
-            idle = self._charged and not orders.heat
-            self._idle_s = self._idle_s + dt_s if idle else 0.0
+            self._idle_s = 0.0 if orders.heat else self._idle_s + dt_s
             self.state = DONE if self._idle_s > FULL_S else PLUGGED

@@ -107,9 +107,10 @@ class Drivetrain:
         self.torque_nm, self.force_n = -torque, -torque * (GEAR / (WHEEL_RADIUS_M * REDUCER))
         return self._lose(torque, rad_s, dt_s) - torque * rad_s
 
-    def off(self) -> None:
+    def off(self) -> float:
         """No power: the motors turn along."""
         self.torque_nm = self.force_n = 0.0
+        return 0.0
 
     def second(self, dt_s: float, ambient_degc: float) -> None:
         """Temperatures by the losses since the last call."""

@@ -16,7 +16,7 @@ from sim_bus.vehicle.cabin import FUEL_EFFICIENCY, FUEL_J_PER_L, HEATINGS, Cabin
 from sim_bus.vehicle.charger import CHARGING, KINDS, PLUGGED, UNPLUGGED, Charger
 from sim_bus.vehicle.coolant import Coolant
 from sim_bus.vehicle.driver import BRAKING, CLOSED, Driver
-from sim_bus.vehicle.drivetrain import GEAR, IDLE_W, WHEEL_RADIUS_M, Drivetrain
+from sim_bus.vehicle.drivetrain import GEAR, IDLE_W, REDUCER, WHEEL_RADIUS_M, Drivetrain
 from sim_bus.vehicle.road import GRAVITY, Road
 from sim_bus.vehicle.route import Route
 from sim_bus.vehicle.tables import lookup
@@ -48,7 +48,7 @@ class Vehicle:
     def __init__(self, scenario: Scenario, streams: Streams) -> None:
         _check(scenario)
         self._plan = scenario
-        self._ambient = tuple((hours * 3600, degc) for hours, degc in scenario.weather.ambient_degc)
+        self._ambient = tuple((hours * 3600, float(degc)) for hours, degc in scenario.weather.ambient_degc)
         ambient = lookup(self._ambient, 0.0)
         self._driver = Driver(Route(scenario.route, streams))
         self._road = Road(ambient, scenario.weather.wet)
@@ -124,7 +124,7 @@ class Vehicle:
 
     def _move(self, dt_s: float, most_w: float, back_w: float) -> float:
         """The road: how far and how fast by the driver's wish and the power that there is; the motors' power in W."""
-        before, driver = self.speed_ms, self._driver
+        before, driver, road, drive = self.speed_ms, self._driver, self._road, self._drive
         wanted = self._wish(dt_s, before)
         self.derated = 0
         self.friction_w = self.torque_nm = self.torque_demand_nm = 0.0
@@ -132,51 +132,37 @@ class Vehicle:
             motor = self._still(most_w)
             self.energy.drivetrain += motor * dt_s
             return motor
-        road, drive, energy = self._road, self._drive, self.energy
-        inertia = self._mass_kg * ROTATING
+        inertia, weight = self._mass_kg * ROTATING, self._mass_kg * GRAVITY
         middle = (before + wanted) / 2
-        weight = self._mass_kg * GRAVITY
         rolling, climb, air = weight * road.rolling, weight * driver.slope, road.air_n(middle)
         against = rolling + climb + air
         force = inertia * (wanted - before) / dt_s + against
-        self.torque_demand_nm = force * (WHEEL_RADIUS_M / GEAR)
-        distance, after = middle * dt_s, wanted
-        motor = 0.0
+        after, distance = wanted, middle * dt_s
         if force > 0.0:
+            self.torque_demand_nm = force * (WHEEL_RADIUS_M / (GEAR * REDUCER))
             most = drive.most_n(middle, most_w)
             if force > most:
                 force, self.derated = most, 1
-                after = before + (force - against) / inertia * dt_s
-                if after < 0.0:  # stands before the step is over
-                    after, distance = 0.0, before * before * inertia / (2 * (against - force))
-                else:
-                    distance = (before + after) / 2 * dt_s
-            middle = distance / dt_s
-            if force > 0.0:
-                motor = drive.drive(force, middle, dt_s)
-            else:
-                drive.off()
-        elif back_w > 0.0:
-            motor = drive.brake(-force, middle, back_w, dt_s)
-            if motor > most_w:
-                motor = 0.0
-                drive.off()
+                after, distance = _carried(before, force - against, inertia, dt_s)
+            motor = drive.drive(force, distance / dt_s, dt_s) if force > 0.0 else drive.off()
         else:
-            drive.off()
-        friction = (drive.force_n - force) * distance
-        rolled = rolling * distance
+            self.torque_demand_nm = force * (WHEEL_RADIUS_M * REDUCER / GEAR)
+            motor = drive.brake(-force, middle, back_w, dt_s) if back_w > 0.0 else drive.off()
+            if motor > most_w:
+                motor = drive.off()
+        self.torque_nm, self.motor_w = drive.torque_nm, motor
+        self.regen_w = -motor if motor < 0.0 else 0.0
+        energy = self.energy
         energy.kinetic += inertia * (after * after - before * before) / 2
         energy.height += climb * distance
-        energy.rolling += rolled
+        energy.rolling += rolling * distance
         energy.air += air * distance
-        energy.friction_brakes += friction
         energy.drivetrain += motor * dt_s - drive.force_n * distance
-        road.rolled(rolled)
-        self._arrive(dt_s, after, distance)
-        self.torque_nm = drive.torque_nm
+        friction = (drive.force_n - force) * distance
+        energy.friction_brakes += friction
         self.friction_w = friction / dt_s
-        self.motor_w = motor
-        self.regen_w = -motor if motor < 0.0 else 0.0
+        road.rolled(rolling * distance)
+        self._arrive(dt_s, after, distance)
         return motor
 
     def _wish(self, dt_s: float, before: float) -> float:
@@ -223,7 +209,8 @@ class Vehicle:
 
     def _second(self, t_s: float, orders: Orders, effects: FaultEffects) -> None:
         """What need not be done each step: timetable, weather, heat, tyres."""
-        dt_s, self._last_second, self._second_at = t_s - self._last_second, t_s, t_s + 1.0
+        dt_s = t_s - self._last_second if self._steps else 0.0  # the first call only decides
+        self._last_second, self._second_at = t_s, t_s + 1.0
         weather, driver = self._plan.weather, self._driver
         self.ambient_degc = ambient = lookup(self._ambient, t_s)
         self._follow(dt_s, t_s)
@@ -243,7 +230,8 @@ class Vehicle:
         self._aux_want_w = aux * self._plan.bus.aux_kw * 1000
         awake = closed and (self.ignition or at_plug)
         self._coolant.decide(awake, orders.heat, orders.cool, ambient, effects)
-        self._mass_kg = self._plan.bus.empty_kg + PASSENGER_KG * driver.passengers
+        if self.speed_ms == 0.0:  # nobody boards a moving bus
+            self._mass_kg = self._plan.bus.empty_kg + PASSENGER_KG * driver.passengers
 
     def _climate(self, dt_s: float, t_s: float, ambient: float, closed: bool) -> None:
         """The cabin's second, and the burner's fuel."""
@@ -301,6 +289,14 @@ class Vehicle:
 
 
 _ROW = attrgetter(*ROW)
+
+
+def _carried(before_ms: float, force_n: float, inertia_kg: float, dt_s: float) -> tuple[float, float]:
+    """Speed after and distance of a step under a force; a bus that comes to a stand is held by its brakes."""
+    after_ms = before_ms + force_n / inertia_kg * dt_s
+    if after_ms < 0.0:
+        return 0.0, before_ms * before_ms * inertia_kg / (-2 * force_n)
+    return after_ms, (before_ms + after_ms) / 2 * dt_s
 
 
 def _check(scenario: Scenario) -> None:
