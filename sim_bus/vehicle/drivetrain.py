@@ -5,8 +5,9 @@ Explained (2012), chapter 7, with the inverter's (Roshandel et al., Energies 14,
 
     loss = IDLE + IRON w + WINDAGE w^3 + SWITCHING |T| + COPPER (1 + 0.0039 (T_motor - 80)) T^2
 
-and the reducer passes REDUCER of the power in either direction. Size: an electric portal axle for city buses, 2 x 125 kW,
-2 x 485 Nm, ratio 22.6 (its maker's data sheet); the coefficients give 95 % at best for motor and inverter.
+and the reducer passes REDUCER of the power in either direction. Size: an electric portal axle for low-floor buses, 120 kW
+continuous and 240 kW for short (ZF's, Materials for Engineering, 2008); its coefficients are ours, for asynchronous motors
+of that class: 96 % at best for motors and inverters.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ WHEEL_RADIUS_M = 0.478
 GEAR = 22.63
 REDUCER = 0.96  # two stages and the differential
 TORQUE_NM = 970.0
-POWER_W = 250_000.0  # at the shaft
+POWER_W = 240_000.0  # at the shaft
 REGEN_NM = 420.0  # 1.2 m/s2 of a bus half full: what the rear axle may brake with alone
-REGEN_W = 160_000.0
+REGEN_W = 160_000.0  # at the shaft
 FADE_MS = (0.8, 2.5)  # regenerative braking ends between these speeds
 IDLE_W = 300.0
 IRON = 5.0  # W s

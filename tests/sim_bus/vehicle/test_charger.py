@@ -1,5 +1,7 @@
 """Chargers, alone and with the bus."""
 
+import itertools
+
 import pytest
 
 from sim_bus.scenario.model import Entry, RoutePlan
@@ -7,8 +9,7 @@ from sim_bus.vehicle.charger import CHARGING, DONE, FAULT, KINDS, PLUGGED, UNPLU
 
 
 def charge(charger, orders, seconds, consumers_w=0.0, closed=True, voltage_v=560.0):
-    powers = [charger.step(0.1, orders, closed, voltage_v, consumers_w) for _ in range(round(seconds * 10))]
-    return powers
+    return [charger.step(0.1, orders, closed, voltage_v, consumers_w) for _ in range(round(seconds * 10))]
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -20,8 +21,8 @@ def test_plug_in_ramp_and_full_power(kind, make_orders):
     assert charger.state == UNPLUGGED
     powers = charge(charger, told, 60)
     assert charger.state == CHARGING
-    rises = [b - a for a, b in zip(powers, powers[1:], strict=False)]
-    assert 0 <= min(rises)
+    rises = [b - a for a, b in itertools.pairwise(powers)]
+    assert min(rises) >= 0
     assert max(rises) <= KINDS[kind].ramp_kw_s * 100 + 1e-6
     assert powers[-1] == KINDS[kind].kw * 1000
 

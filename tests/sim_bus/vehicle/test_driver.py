@@ -1,5 +1,7 @@
 """The driver and the road before it."""
 
+import itertools
+
 import pytest
 
 from sim_bus.scenario.model import RoutePlan
@@ -37,7 +39,7 @@ def test_doors_open_only_while_it_stands_at_stops(make_ride, make_orders):
             seen.append(vehicle.doors)
     assert seen[1:4] == [OPEN, CLOSING, CLOSED]
     assert seen.count(OPEN) > 5
-    assert all(after == (before + 1) % 3 for before, after in zip(seen[1:], seen[2:], strict=False))
+    assert all(after == (before + 1) % 3 for before, after in itertools.pairwise(seen[1:]))
 
 
 def test_a_round_is_as_long_as_planned_and_stops_where_it_should(make_ride, make_orders):
