@@ -6,7 +6,7 @@ import pytest
 
 from sim_bus.scenario.model import RoutePlan
 from sim_bus.streams import Streams
-from sim_bus.vehicle.driver import ACCELERATION, CLOSED, CLOSING, JERK, OPEN
+from sim_bus.vehicle.driver import ACCELERATION, CLOSED, CLOSING, JERK, OPEN, Driver
 from sim_bus.vehicle.route import MOST_PASSENGERS, Route
 
 
@@ -77,6 +77,40 @@ def test_passengers_come_and_go_around_the_plans_mean():
     assert sum(seen) / len(seen) == pytest.approx(30, rel=0.1)
     assert sum(dwells) / len(dwells) == pytest.approx(plan.dwell_s, rel=0.1)
     assert min(dwells) >= plan.dwell_s / 2
+
+
+def test_everyone_leaves_at_the_terminus():
+    route = Route(RoutePlan(passengers=0.0), Streams(1))
+    assert route.exchange(0, 50)[0] == 0
+    assert 20 < route.exchange(1, 50)[0] < 50
+
+
+def test_slow_stretches_are_driven_slowly():
+    route = Route(RoutePlan(traffic=1.0), Streams(1))
+    slow = next(leg for stop in range(route.stops) for leg in route.legs(stop) if leg.slow_ms)
+    driver, speed, seen = Driver(route), 0.0, []
+    driver._legs, driver._left_m, driver.waiting = [slow], slow.length_m, False
+    while not driver.waiting:
+        before, speed = speed, driver.wanted(0.1, speed)
+        driver.moved((before + speed) / 2 * 0.1, (speed - before) / 0.1)
+        seen.append((driver._left_m, speed))
+    middle = (slow.slow_from_m + slow.slow_to_m) / 2
+    inside = [speed for left, speed in seen if middle > left > slow.slow_to_m]
+    outside = [speed for left, speed in seen if left < slow.slow_to_m]
+    assert max(inside) < slow.slow_ms * 1.15
+    assert max(seen, key=lambda row: row[1])[1] <= slow.limit_ms
+    assert outside
+
+
+def test_what_it_stops_short_does_not_add_up(make_ride, make_orders):
+    ride = make_ride(
+        route=RoutePlan(length_km=0.4, stop_distance_m=100.0, dwell_s=0.0, layover_s=0.0, traffic=0.0)
+    )
+    vehicle, told = ride.vehicle, make_orders()
+    while vehicle.rounds < 40:
+        ride.step(told)
+    assert vehicle.distance_m == pytest.approx(40 * 400, abs=0.3)
+    assert ride.vehicle._driver.place_m == pytest.approx(vehicle.distance_m - 40 * 400, abs=1e-6)
 
 
 def test_an_overfull_plan_fills_the_bus_only(make_ride):

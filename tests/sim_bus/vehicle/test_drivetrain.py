@@ -74,6 +74,8 @@ def test_brakes_give_back_no_more_than_is_taken(speed_ms, back_w):
     assert power == pytest.approx(drive.torque_nm * rad_s + loss_w(drive.torque_nm, rad_s, 20.0))
     if speed_ms > 3 and back_w > 50e3:
         assert power < -40e3
+    if speed_ms > 3 and back_w < 50e3:
+        assert power == pytest.approx(-back_w, abs=1e-6)
 
 
 def test_it_warms_by_its_losses_and_cools_again():

@@ -76,6 +76,39 @@ def test_kinetic_and_height_return_over_a_round(make_ride, make_orders, winter_r
     assert vehicle.energy.kinetic == pytest.approx(0.0, abs=1.0)
 
 
+def test_nobody_boards_a_moving_bus(make_ride, make_orders):
+    """Else motion would come and go with the passengers."""
+    ride = make_ride(route=RoutePlan(dwell_s=0.0, layover_s=0.0, length_km=3.0, passengers=60.0, traffic=0.0))
+    told = make_orders()
+    while ride.vehicle.rounds < 3 or ride.vehicle.speed_ms > 0:
+        ride.step(told)
+    assert ride.vehicle.energy.kinetic == pytest.approx(0.0, abs=1.0)
+
+
+def test_the_sun_of_the_timetables_clock(make_ride, make_orders):
+    degc = []
+    for clock_s in (0.0, 11 * 3600.0):
+        plan = make_ride(15.0)._plan
+        weather = replace(plan.weather, sun_w_m2=800.0)
+        ride = make_ride(15.0, weather=weather, clock_s=clock_s, timetable=(Entry(0.0, "off"),))
+        ride.run(1800, make_orders())
+        degc.append(ride.vehicle.cabin_degc)
+    assert degc[0] == pytest.approx(15.0)
+    assert degc[1] > 18
+
+
+def test_the_wind_turns_with_the_round(make_ride, make_orders):
+    weather = replace(make_ride(10.0)._plan.weather, wind_ms=8.0)
+    ride = make_ride(10.0, weather=weather, route=RoutePlan(length_km=4.0, traffic=0.0))
+    vehicle, told = ride.vehicle, make_orders()
+    air = []
+    for goal in (800.0, 1600.0, 2400.0):
+        while vehicle.distance_m < goal:
+            ride.step(told)
+        air.append(vehicle.energy.air)
+    assert air[0] > 3 * abs(air[2] - air[1])
+
+
 @pytest.mark.parametrize("seed", [3, 4])
 def test_power_stays_within_the_orders_whatever_they_are(make_ride, make_orders, seed):
     rng = np.random.default_rng(seed)
@@ -175,7 +208,8 @@ def test_the_heaters_faults(make_ride, make_orders):
     vehicle, told = ride.vehicle, make_orders(heat=True)
     ride.run(2, told)
     assert vehicle.coolant_flow == 1
-    assert 6000 < vehicle.coolant_heat_w < vehicle.heater_w
+    assert vehicle.coolant_heat_w == pytest.approx(0.92 * 7000)
+    assert vehicle.heater_w == pytest.approx(7000 + 180)
     ride.run(2, told, FaultEffects(heater_failed=True))
     assert vehicle.coolant_heat_w == 0
     assert 0 < vehicle.heater_w < 300  # its pump
