@@ -7,7 +7,7 @@ import pytest
 
 from edge.errors import ScenarioError
 from sim_bus.doors import STEP_S, FaultEffects
-from sim_bus.scenario.model import BusPlan, Entry, RoutePlan, Scenario
+from sim_bus.scenario.model import BatteryPlan, BusPlan, Entry, RoutePlan, Scenario, Weather
 from sim_bus.streams import Streams
 from sim_bus.vehicle import DOING, ROW, Vehicle
 
@@ -88,8 +88,7 @@ def test_nobody_boards_a_moving_bus(make_ride, make_orders):
 def test_the_sun_of_the_timetables_clock(make_ride, make_orders):
     degc = []
     for clock_s in (0.0, 11 * 3600.0):
-        plan = make_ride(15.0)._plan
-        weather = replace(plan.weather, sun_w_m2=800.0)
+        weather = Weather(((0.0, 15.0),), sun_w_m2=800.0)
         ride = make_ride(15.0, weather=weather, clock_s=clock_s, timetable=(Entry(0.0, "off"),))
         ride.run(1800, make_orders())
         degc.append(ride.vehicle.cabin_degc)
@@ -98,7 +97,7 @@ def test_the_sun_of_the_timetables_clock(make_ride, make_orders):
 
 
 def test_the_wind_turns_with_the_round(make_ride, make_orders):
-    weather = replace(make_ride(10.0)._plan.weather, wind_ms=8.0)
+    weather = Weather(((0.0, 10.0),), wind_ms=8.0)
     ride = make_ride(10.0, weather=weather, route=RoutePlan(length_km=4.0, traffic=0.0))
     vehicle, told = ride.vehicle, make_orders()
     air = []
@@ -268,8 +267,6 @@ def test_a_scenario_that_no_bus_can_live(make_ride, change, words):
 
 
 def test_every_mistake_is_told_at_once():
-    from sim_bus.scenario.model import BatteryPlan, Weather
-
     plan = Scenario(
         "x", Weather(((0.0, 0.0),)), BatteryPlan(0.5, 0.0), (Entry(0.0, "fly"),), BusPlan(heating="wood")
     )
