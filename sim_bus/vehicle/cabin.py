@@ -114,18 +114,18 @@ class Cabin:
         self.want_w += BLOWER_W
 
     def _heat(self, share: float, ambient_degc: float) -> None:
-        """Heat pump first, then what there is beside it."""
+        """Heat pump first, then resistance; a burner alone."""
         kind = self._kind
         pump_w = lookup(PUMP_W, ambient_degc) if ambient_degc >= kind.pump_degc else 0.0
         fuel_w = 0.0 if pump_w else kind.fuel_w
         need = share * (pump_w + kind.resistance_w + fuel_w)
         pumped = min(need, pump_w)
         resistance = min(need - pumped, kind.resistance_w)
-        self.fuel_heat_w = need - pumped - resistance
         self._electric_heat_w = pumped + resistance
         self.want_w = pumped / heating_cop(ambient_degc) + resistance + BLOWER_FULL_W * share
-        if self.fuel_heat_w:
-            self.want_w += FUEL_FAN_W * self.fuel_heat_w / kind.fuel_w
+        if fuel_w:
+            self.fuel_heat_w = need
+            self.want_w += FUEL_FAN_W * need / fuel_w
 
     def _warm(
         self,

@@ -3,7 +3,7 @@
 import pytest
 
 from sim_bus.scenario.model import BusPlan
-from sim_bus.vehicle.cabin import RESISTANCE_W, Cabin, cooling_cop, heating_cop, sun_share
+from sim_bus.vehicle.cabin import HEATINGS, RESISTANCE_W, Cabin, cooling_cop, heating_cop, sun_share
 
 
 def settle(ambient_degc, hours=3, people=20, doors_open=0.2, share=1.0, on=True, sun=0.0, **plan):
@@ -45,6 +45,19 @@ def test_fuel_warms_below_its_heat_pumps_range_and_only_there():
     assert wanted < 1200
     cabin, _ = settle(8.0, heating="fuel")
     assert cabin.fuel_heat_w == 0
+
+
+@pytest.mark.parametrize("heating", sorted(HEATINGS))
+def test_heat_is_what_it_is_paid_for(heating):
+    """At any share of the heaters' power, round or not: no more heat than electricity, heat pump and burner give."""
+    for degc in (-25.0, -12.3, -1.7, 6.1, 11.0):
+        for k in range(200):
+            cabin = Cabin(BusPlan(heating=heating, first_cabin_degc=18.0 - 0.0137 * k), degc)
+            cabin.second(0.0, degc, 0.0, 0, 0.0, 0.0, 1.0, True)
+            heat = cabin._electric_heat_w
+            assert 0 <= heat <= (cabin.want_w - 300) * heating_cop(degc)
+            assert 0 <= cabin.fuel_heat_w <= 23_000
+            assert heat == 0 or cabin.fuel_heat_w == 0
 
 
 def test_open_doors_let_the_heat_out():
