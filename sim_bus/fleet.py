@@ -52,8 +52,7 @@ def vary(scenario: Scenario, seed: int) -> Scenario:
 
     age = float(streams("fleet.age").uniform(*AGE_YEARS))
     warmer = float(streams("fleet.ambient").normal() * AMBIENT_DEGC)
-    battery: BatteryPlan = scenario.battery
-    bms: BmsPlan = scenario.bms
+    battery, bms = scenario.battery, scenario.bms
     return replace(
         scenario,
         weather=replace(

@@ -303,8 +303,8 @@ def _panel(
     shapes += [_level(y(tick), tick) for tick in ticks]
     for band, low, high in bands:
         upper, lower = _envelope(table[:, 0], low, high)
-        points = _points([*upper, *reversed(lower)], axis, y)
-        shapes.append(f'<polygon fill="{band.colour}" points="{points}"/>')
+        edge = _points([*upper, *reversed(lower)], axis, y)
+        shapes.append(f'<polygon fill="{band.colour}" points="{edge}"/>')
     for line, series in lines:
         points = _thin(table[:, 0], series)
         if line.filled:

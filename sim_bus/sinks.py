@@ -20,6 +20,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
@@ -241,10 +242,9 @@ class BusSink(contextlib.AbstractContextManager["BusSink"]):
         SourceError
             The interface has gone, or takes nothing more.
         """
-        for message in messages(frames):
-            bus = self._buses[int(message.channel)]
+        for channel, message in zip(frames["channel"].tolist(), messages(frames), strict=True):
             try:
-                patiently(lambda bus=bus, message=message: bus.send(message), self._name)  # type: ignore[misc]
+                patiently(partial(self._buses[channel].send, message), self._name)
             except (can.CanError, OSError) as error:
                 raise SourceError(f"{self._name}: cannot send: {error}") from None
 
