@@ -118,7 +118,7 @@ cdef class Encoder:
     def encode(
         self, int64_t begin_us, int64_t step_us, const double[:, ::1] state, Frame[::1] out, int64_t[::1] ends,
     ):
-        """Fill `out` with the second's frames, message by message; those of message m end at `ends[m]`.
+        """Fill `out` with the second's frames, by message; those of message m end at `ends[m]`.
 
         `state` is (steps, slots); `out` must be zero and hold all that can come. Returns how many came.
         """
