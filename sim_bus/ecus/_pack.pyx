@@ -1,15 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """One second of scheduled messages to FRAMEs. The plain twin: tests/sim_bus/ecus/twin.py.
 
-A message is sent at base + n * period + jitter[n] for n = 0, 1, 2 ... while that is before its `until`; a jitter is
-less than half a period, so its frames never overtake each other. A frame carries the state at the end of the step
-that it falls in. Of each field
+A message is sent at base + n * period + jitter[n] for n = 0, 1, 2 ... while that is before its `until`; a
+jitter is less than half a period, so its frames never overtake each other. A frame carries the state at the
+end of the step that it falls in. Of each field
 
-    raw = round((value - offset) / scale), half to even, held between low and high; `missing` where the value is NaN,
-          or the node started less than `delay` ago
+    raw = round((value - offset) / scale), half to even, held between low and high;
+          `missing` where the value is NaN, or the node started less than `delay` ago
 
-is laid at its bit in little-endian words, over the layout's own bits (the number of a page). Then the counter, and
-the checksum over the other bytes.
+is laid at its bit in little-endian words, over the layout's own bits (the number of a page). Then the
+counter, and the checksum over the other bytes.
 """
 
 from libc.math cimport rint
@@ -60,10 +60,10 @@ cdef uint8_t CRC[256]
 
 
 cdef void fill_table() noexcept:
-    cdef int value, bit, crc
+    cdef int value, _bit, crc
     for value in range(256):
         crc = value
-        for bit in range(8):
+        for _bit in range(8):
             crc = (crc << 1) ^ 0x1D if crc & 0x80 else crc << 1
         CRC[value] = crc & 0xFF
 
@@ -115,8 +115,10 @@ cdef class Encoder:
     def __init__(self, messages, layouts, fields, jitter_us):
         self.messages, self.layouts, self.fields, self.jitter_us = messages, layouts, fields, jitter_us
 
-    def encode(self, int64_t begin_us, int64_t step_us, const double[:, ::1] state, Frame[::1] out, int64_t[::1] ends):
-        """Fill `out` with the frames of the second, message by message; `ends[m]`: where those of message m end.
+    def encode(
+        self, int64_t begin_us, int64_t step_us, const double[:, ::1] state, Frame[::1] out, int64_t[::1] ends,
+    ):
+        """Fill `out` with the second's frames, by message; those of message m end at `ends[m]`.
 
         `state` is (steps, slots); `out` must be zero and hold all that can come. Returns how many came.
         """

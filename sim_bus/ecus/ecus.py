@@ -17,7 +17,7 @@ from sim_bus.doors import STEP_S, STEPS, Readings
 from sim_bus.ecus import j1939
 from sim_bus.ecus._pack import Encoder
 from sim_bus.ecus.derived import derived
-from sim_bus.ecus.layout import FIELD, LAYOUT, Layout, load_layout
+from sim_bus.ecus.layout import FIELD, LAYOUT, load_layout
 from sim_bus.ecus.names import NODES
 from sim_bus.scenario.model import CanPlan
 from sim_bus.streams import Streams
@@ -135,7 +135,11 @@ class Ecus:
             values |= dict.fromkeys(lacks, np.full(STEPS, np.nan))
         at = len(lay.names)
         np.stack([values[n] for n in lay.names], axis=1, out=state[:, :at])
-        for part in (readings.cell_v, readings.cell_degc, np.broadcast_to(readings.balancing, readings.cell_v.shape)):
+        for part in (
+            readings.cell_v,
+            readings.cell_degc,
+            np.broadcast_to(readings.balancing, readings.cell_v.shape),
+        ):
             width = part.shape[1] * part.shape[2]
             state[:, at : at + width] = part.reshape(STEPS, width)
             at += width
@@ -176,7 +180,9 @@ class Ecus:
         for claim in claims:
             self._transport.add(boot_us, node, claim.channel, claim.id, self._names[claim.id])
         mine = self._nodes == node
-        wait_us = np.where(np.isin(self._messages["channel"], [c.channel for c in claims]), j1939.CLAIM_WAIT_US, 0)
+        wait_us = np.where(
+            np.isin(self._messages["channel"], [c.channel for c in claims]), j1939.CLAIM_WAIT_US, 0
+        )
         first_us = boot_us + wait_us[mine]
         self._messages["boot_us"][mine] = first_us
         self._messages["base_us"][mine] = first_us + self._phase_us[mine]
@@ -212,7 +218,12 @@ class Ecus:
                 data = j1939.dm1([(*code, self._trouble[code]) for code in self._active])
             if len(data) > 8:
                 self._transport.add_long(
-                    int(row["time_us"]), sent.node, sent.channel, sent.message.frame_id, data, int(self._periods[m])
+                    int(row["time_us"]),
+                    sent.node,
+                    sent.channel,
+                    sent.message.frame_id,
+                    data,
+                    int(self._periods[m]),
                 )
             else:
                 row["data"][:8] = np.frombuffer(data, np.uint8)
@@ -228,4 +239,3 @@ class Ecus:
 
 def _name(streams: Streams, claim: str, instance: int) -> bytes:
     return j1939.name(int(streams(f"ecus.name {claim}").integers(1, 1 << 21)), instance)
-

@@ -53,7 +53,13 @@ def _code(spn: int, fmi: int, occurrences: int) -> bytes:
 
 def name(identity: int, instance: int) -> bytes:
     """A NAME: 21 bits of identity; manufacturer and function are not assigned, for no real maker's nodes speak here."""
-    value = identity & 0x1FFFFF | NOT_ASSIGNED << 21 | (instance & 7) << 32 | ANY_FUNCTION << 40 | ON_HIGHWAY << 60
+    value = (
+        identity & 0x1FFFFF
+        | NOT_ASSIGNED << 21
+        | (instance & 7) << 32
+        | ANY_FUNCTION << 40
+        | ON_HIGHWAY << 60
+    )
     return value.to_bytes(8, "little")
 
 

@@ -118,7 +118,9 @@ class _Reader:
                 continue
             sender = message.senders[0] if message.senders else ""
             if sender not in NODES:
-                text = f"{where}: {message.name} is sent by {sender or 'nobody'!r}; there are {', '.join(NODES)}"
+                text = (
+                    f"{where}: {message.name} is sent by {sender or 'nobody'!r}; there are {', '.join(NODES)}"
+                )
                 self.problems.append(text)
             elif pgn == ADDRESS_CLAIMED:
                 claim = Claim(NODES.index(sender), channel, message.frame_id, message.name)
@@ -184,7 +186,12 @@ class _Reader:
         )
 
     def _can(self, where: str, message: Message, s: Signal) -> bool:
-        if s.byte_order == "little_endian" and not s.is_float and s.length <= MOST_BITS and s.conversion.scale:
+        if (
+            s.byte_order == "little_endian"
+            and not s.is_float
+            and s.length <= MOST_BITS
+            and s.conversion.scale
+        ):
             return True
         text = f"only little-endian integers of up to {MOST_BITS} bits can be packed"
         self.problems.append(f"{where}: {message.name}.{s.name}: {text}")
@@ -208,13 +215,20 @@ class _Reader:
 
     def finish(self, wheres: Mapping[str, str]) -> Layout:
         """The layout, where nothing is wrong and nothing lacks."""
-        found = {pattern: {m.groups() for n in self.seen if (m := pattern.fullmatch(n))} for pattern in (CELL, SENSOR)}
+        found = {
+            pattern: {m.groups() for n in self.seen if (m := pattern.fullmatch(n))}
+            for pattern in (CELL, SENSOR)
+        }
         cells = {(int(s), int(c)) for s, c, kind in found[CELL] if kind == "Voltage"}
         sensors = {(int(s), int(n)) for s, n in found[SENSOR]}
         lay = self.layout
         lacks = [n for n in self.delays if n not in self.seen]
-        lacks += [f"String{s}_Cell{c:03d}_Voltage" for s, c in _grid(lay.strings, lay.cells) if (s, c) not in cells]
-        lacks += [f"String{s}_Temp{n:02d}" for s, n in _grid(lay.strings, lay.sensors or 1) if (s, n) not in sensors]
+        lacks += [
+            f"String{s}_Cell{c:03d}_Voltage" for s, c in _grid(lay.strings, lay.cells) if (s, c) not in cells
+        ]
+        lacks += [
+            f"String{s}_Temp{n:02d}" for s, n in _grid(lay.strings, lay.sensors or 1) if (s, n) not in sensors
+        ]
         self.problems += [f"{wheres[home(name)]}: no signal {name}" for name in lacks]
         if self.problems:
             raise ScenarioError("; ".join(self.problems[:5]) + ("; ..." if len(self.problems) > 5 else ""))
