@@ -103,7 +103,8 @@ def _numbered(
         raise ScenarioError(f"faults.{key} must be {form}, from 1, not {text[:80]!r}")
     asked = [int(n) for n in numbers] + [DRAWN] * (len(most) - len(numbers))
     found = [_number(f"faults.{key} {text!r}", n, m, random) for n, m in zip(asked, most, strict=True)]
-    return Sensor(what, *(*found, 0, 0)[:2])
+    place, number, *_ = [*found, 0, 0]
+    return Sensor(what, place, number)
 
 
 def _number(name: str, number: int, most: int, random: np.random.Generator) -> int:

@@ -36,6 +36,7 @@ class Act:
     kind: Kind
     at_s: float  # the second that it began with
     parameters: Mapping[str, float | str]
+    number: int  # its place in the scenario's list, from 0
     label: str
     until_s: float
     cell: tuple[int, int]  # string and cell, from 0; of a fault of a cell
@@ -74,7 +75,7 @@ class Faults:
             try:
                 self._lines.append(_Line(n, plan, streams, self.size))
             except ScenarioError as error:
-                problems += [f"[[faults]] {n + 1} ({plan.kind}): {problem}" for problem in error.problems]
+                problems += titled(n, plan, error)
         if problems:
             raise ScenarioError(problems)
         self.acting: tuple[Act, ...] = ()
@@ -132,6 +133,11 @@ class Faults:
         ]
 
 
+def titled(number: int, plan: FaultPlan, error: ScenarioError) -> list[str]:
+    """The problems of the scenario's fault of that number, from 0, with which one it is."""
+    return [f"[[faults]] {number + 1} ({plan.kind}): {problem}" for problem in error.problems]
+
+
 def _areas(acts: Sequence[Act]) -> set[Area]:
     return {act.kind.area for act in acts}
 
@@ -140,7 +146,7 @@ class _Line:
     """One fault of the scenario. `change_s`: nothing changes before."""
 
     def __init__(self, number: int, plan: FaultPlan, streams: Streams, size: Size) -> None:
-        self.plan, self.kind = plan, _kind(plan)
+        self._number, self.plan, self.kind = number, plan, _kind(plan)
         self._parameters = _parameters(plan, self.kind)
         self._random = streams(f"faults.{number}")
         self._what = streams(f"faults.{number}.what")
@@ -176,6 +182,7 @@ class _Line:
             kind=self.kind,
             at_s=t_s,
             parameters=self._parameters,
+            number=self._number,
             label=self._label,
             until_s=t_s + max(lasts_s, 1.0),
             cell=self._cell,

@@ -13,7 +13,7 @@ import numpy as np
 from edge.errors import ScenarioError
 from sim_bus.doors import FloatArray, Readings
 from sim_bus.faults.places import SIGNAL, Sensor
-from sim_bus.faults.schedule import Act, Faults
+from sim_bus.faults.schedule import Act, Faults, titled
 
 
 def sensor_offset(act: Act, samples: FloatArray) -> None:
@@ -60,14 +60,12 @@ class SensorFaults:
 
     def __init__(self, faults: Faults, names: Collection[str]) -> None:
         self._faults = faults
-        wrong = {
-            sensor.signal
-            for act in faults.plans_of("sensor")
-            for sensor in act.sensors
-            if sensor.what == SIGNAL and sensor.signal not in names
-        }
-        if wrong:
-            raise ScenarioError([f"no sensor gives the signal {name}" for name in sorted(wrong)])
+        problems = []
+        for act in faults.plans_of("sensor"):
+            wrong = [s.signal for s in act.sensors if s.what == SIGNAL and s.signal not in names]
+            problems += titled(act.number, act.plan, ScenarioError([_no_sensor(name) for name in wrong]))
+        if problems:
+            raise ScenarioError(problems)
 
     def apply(self, readings: Readings) -> Readings:
         """Change the readings, of whose arrays those that change are copied before; the same object comes back.
@@ -96,7 +94,7 @@ class SensorFaults:
         readings.cell_degc = readings.cell_degc.copy()
         for name in {s.signal for act in acts for s in act.sensors if s.what == SIGNAL}:
             if name not in readings.values:
-                raise ScenarioError(f"no sensor gives the signal {name}")
+                raise ScenarioError(_no_sensor(name))
             readings.values[name] = np.array(readings.values[name], np.float64)
 
     def _samples(self, readings: Readings, sensor: Sensor) -> FloatArray:
@@ -110,3 +108,7 @@ class SensorFaults:
         if sensor.what == "cell_temp":
             return readings.cell_degc[:, s, n : n + 1]
         return readings.values[sensor.signal][:, None]
+
+
+def _no_sensor(name: str) -> str:
+    return f"no sensor gives the signal {name[:80]}"

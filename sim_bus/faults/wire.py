@@ -6,7 +6,7 @@ a second at once; times stay within the second, and the frames are sorted at the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.can.frames import ERROR, EXTENDED, FRAME, Frames
-from edge.can.j1939.identifier import pgn_of
+from edge.can.j1939.identifier import GLOBAL, identifier, pgn_of
 from edge.can.load import bits_on_bus
 from edge.errors import ScenarioError
 from sim_bus.faults.catalogue import ALL, ANY_LENGTH, BUSES
-from sim_bus.faults.schedule import SECOND_US, Act, Faults
+from sim_bus.faults.schedule import SECOND_US, Act, Faults, titled
 
 BITRATE = (500_000, 500_000, 250_000)  # dbc/README.md
 MOST_BYTES = 8
@@ -37,7 +37,8 @@ PROTOCOL_ERRORS = (
     0x10,
 )  # single bit, form, stuff, dominant not sent, recessive not sent
 PROPRIETARY_B = 0xFF00  # of J1939: 0xFF00 to 0xFFFF are each maker's own
-SENDER_BITS = 8
+NOBODY = 0xFA  # as source address
+FLAGS_AT, CHANNEL_AT = 32, 40  # bits of a key
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -102,9 +103,12 @@ class Wire:
 
 
 def keys(frames: Frames) -> IntArray:
-    """A number for each channel, kind of identifier and identifier."""
-    extended = (frames["flags"] & EXTENDED).astype(np.int64)
-    return np.asarray(frames["id"] | extended << 32 | frames["channel"].astype(np.int64) << 33)
+    """A number for each channel, identifier, and whether it is extended or an error's."""
+    return np.asarray(
+        frames["id"]
+        | (frames["flags"] & (EXTENDED | ERROR)).astype(np.int64) << FLAGS_AT
+        | frames["channel"].astype(np.int64) << CHANNEL_AT
+    )
 
 
 def lost_frames(wire: Wire, act: Act, begin_us: int, frames: Frames) -> Frames:
@@ -219,9 +223,10 @@ def bus_off(wire: Wire, act: Act, begin_us: int, frames: Frames) -> Frames:
 def unknown_ids(wire: Wire, act: Act, begin_us: int, frames: Frames) -> Frames:
     """Random bytes with identifiers that the databases have not."""
     for channel in wire.channels(act):
-        ids = act.state.setdefault(f"ids {channel}", _unknown(wire, act, channel))
+        if (name := f"ids {channel}") not in act.state:
+            act.state[name] = _unknown(wire, act, channel)
         times = _times(act, begin_us, act.number("rate_hz"))
-        more = _plain(len(times), channel, times, act.random.choice(ids, len(times)), MOST_BYTES)
+        more = _plain(len(times), channel, times, act.random.choice(act.state[name], len(times)), MOST_BYTES)
         more["flags"] = EXTENDED if BUSES[channel] == "vehicle" else 0
         more["data"][:, :MOST_BYTES] = act.random.integers(0, 256, (len(times), MOST_BYTES), np.uint8)
         frames = np.concatenate([frames, more])
@@ -231,13 +236,11 @@ def unknown_ids(wire: Wire, act: Act, begin_us: int, frames: Frames) -> Frames:
 def _unknown(wire: Wire, act: Act, channel: int) -> IntArray:
     known = {m.key & 0x1FFFFFFF for m in wire.messages if m.channel == channel}
     if BUSES[channel] == "vehicle":
-        pgns = {pgn_of(one) for one in known}
-        free = np.array([pgn for pgn in range(PROPRIETARY_B, PROPRIETARY_B + 256) if pgn not in pgns])
-        return np.asarray(
-            6 << 26 | act.random.choice(free, int(act.number("ids")), replace=False) << SENDER_BITS | 0xFA
-        )
-    free = np.array([one for one in range(1, 0x800) if one not in known])
-    return np.asarray(act.random.choice(free, int(act.number("ids")), replace=False))
+        groups = set(range(PROPRIETARY_B, PROPRIETARY_B + 256)) - {pgn_of(one) for one in known}
+        free = [identifier(6, group, NOBODY, GLOBAL) for group in sorted(groups)]
+    else:
+        free = sorted(set(range(1, 0x800)) - known)
+    return np.asarray(act.random.choice(np.array(free), int(act.number("ids")), replace=False))
 
 
 ACTIONS: dict[str, Callable[[Wire, Act, int, Frames], Frames]] = {
@@ -276,7 +279,7 @@ class WireFaults:
             try:
                 self._wire.check(act)
             except ScenarioError as error:
-                problems += [f"[[faults]] ({act.kind.name}): {problem}" for problem in error.problems]
+                problems += titled(act.number, act.plan, error)
         if problems:
             raise ScenarioError(problems)
 
@@ -310,7 +313,7 @@ def _message(channel: int, message: Any) -> Message:
         name=message.name,
         channel=channel,
         node=message.senders[0] if message.senders else "",
-        key=message.frame_id | bool(message.is_extended_frame) << 32 | channel << 33,
+        key=message.frame_id | bool(message.is_extended_frame) << FLAGS_AT | channel << CHANNEL_AT,
         length=message.length,
         counter=(counter.start, counter.length) if counter else None,
         checksum=checksum.start // 8 if checksum else None,
