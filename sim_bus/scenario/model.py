@@ -171,7 +171,7 @@ class FaultPlan:
         float | None, Key("comes again, on average so often; left out: comes once", "s", 0.1, 1e9)
     ] = None
     probability: Annotated[float, Key("with which it comes, each time", "", 0, 1)] = 1.0
-    parameters: dict[str, float | str | list[int]] = field(default_factory=dict)
+    parameters: dict[str, float | int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
