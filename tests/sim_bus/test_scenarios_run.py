@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,12 @@ SIZE = {"strings": 2, "cells": 176}  # what our databases have names for
 
 @pytest.mark.parametrize("name", names())
 def test_ours_begin(name: str) -> None:
-    seconds = Simulation(load_scenario(name), 1).seconds()
-    assert sum(len(next(seconds).frames) for _ in range(3)) > 100
+    frames = 0
+    for second, _ in zip(Simulation(load_scenario(name), 1).seconds(), range(90), strict=False):
+        frames += len(second.frames)  # a bus that is being plugged in sleeps for a while
+        if frames > 100:
+            return
+    pytest.fail(f"{frames} frames")
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -45,6 +50,8 @@ def corner(seed: int) -> Scenario:
     for name, kind in TABLES.items():
         keys = {k: of for k, of in KEYS[kind].items() if not of[2].path and k not in SIZE}
         parts[name] = kind(**{spec.name: value(wanted, key) for spec, wanted, key in keys.values()})
+    bus = parts["bus"]
+    parts["bus"] = replace(bus, cooled_degc=max(bus.cooled_degc, bus.cabin_degc))
     doing = (rng.choice(("off", "stand", "drive", "charge")), rng.choice(("drive", "charge")))
     entries = (Entry(0.0, doing[0], rng.choice(CHARGERS)), Entry(30.0, doing[1], rng.choice(CHARGERS), 600.0))
     return Scenario("a corner", timetable=entries, **parts)
