@@ -314,6 +314,18 @@ def test_mistakes_are_named_where_they_stand(tmp_path: Path) -> None:
     assert message.endswith("spring_day.toml:13: route.profile goes to 14 km, beyond route.length_km 7")
 
 
+def test_what_is_replaced_has_its_new_place(tmp_path: Path) -> None:
+    head = 'about = "y"\nbased_on = "winter_day"\n'
+    (message,) = problems(tmp_path, head + "[weather]\nambient_degc = 99\n")
+    assert message.startswith("s.toml:4: weather.ambient_degc must lie")
+    fault = "[[faults]]\nkind = 'short'\n"
+    (tmp_path / "base.toml").write_text(GOOD + fault * 3)
+    (message,) = problems(
+        tmp_path, 'about = "y"\nbased_on = "base.toml"\n' + fault + "[[add_faults]]\nkind = 'no'\n"
+    )
+    assert message.startswith("s.toml:6: unknown fault kind")
+
+
 def test_the_purpose_is_each_files_own(tmp_path: Path) -> None:
     assert problems(tmp_path, 'based_on = "winter_day"')[0].startswith("s.toml:1: about is missing")
 
