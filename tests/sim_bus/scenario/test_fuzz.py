@@ -12,7 +12,7 @@ from edge.errors import ScenarioError
 from sim_bus.scenario import Scenario, load_scenario, names
 from sim_bus.scenario.source import find
 
-ROUNDS = 1000
+ROUNDS = 600
 TOKENS = ["=", "[", "]", "[[", "]]", '"', "'", '"""', "{", "}", ",", ".", "#", "\n", "\r", "-", "nan", "inf", "1e999", "0x", "true",
           "05:40", "[[timetable]]", "[[faults]]", "[[add_faults]]", "[battery]", "based_on = ", "soc", "\x00", "\udcff", "é", "\u2028"]  # fmt: skip
 PLACED = re.compile(r"\S+\.toml(:\d+)?: ", re.DOTALL)

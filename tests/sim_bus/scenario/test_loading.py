@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import types
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +39,7 @@ class Parameter:
     high: float = 10.0
     unit: str = "ohm"
     about: str = "of something"
+    choices: tuple[str, ...] = ()
 
 
 @dataclass
@@ -51,14 +50,13 @@ class Kind:
 
 @pytest.fixture(autouse=True)
 def _catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two kinds of faults: so these tests need not change with the catalogue."""
+    """Three kinds of faults: so these tests need not change with the catalogue."""
     kinds = [
-        Kind("short", {"ohm": Parameter(2.5), "cell": Parameter(1), "ids": Parameter([1, 2])}),
-        Kind("swap", {"with_what": Parameter("cell")}),
+        Kind("short", {"ohm": Parameter(2.5), "cell": Parameter(1, high=1000)}),
+        Kind("swap", {"with_what": Parameter("it"), "bus": Parameter("bms", choices=("bms", "vehicle"))}),
+        Kind("games", {"shortest_s": Parameter(1), "longest_s": Parameter(5)}),
     ]
-    module = types.ModuleType("sim_bus.faults.catalogue")
-    module.CATALOGUE = {kind.name: kind for kind in kinds}  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "sim_bus.faults.catalogue", module)
+    monkeypatch.setattr("sim_bus.scenario.loading.CATALOGUE", {kind.name: kind for kind in kinds})
 
 
 def load(tmp_path: Path, text: str | bytes, name: str = "s.toml") -> Scenario:
@@ -86,7 +84,7 @@ def test_tables_lists_and_times(tmp_path: Path) -> None:
         '[[timetable]]\nat = "22:10:30"\ndo = "drive"\n'
         '[[timetable]]\nat = "0:05"\ndo = "charge"\ncharger_kw = 50\ncharger = "depot_ac"\n'
         '[[timetable]]\nat = "09:00"\ndo = "off"\n'
-        '[[faults]]\nkind = "short"\nat_s = 60\nohm = 3\ncell = 4\nids = [3]\n[[faults]]\nkind = "swap"\nwith_what = "it"'
+        '[[faults]]\nkind = "short"\nat_s = 60\nohm = 3\ncell = 4\n[[faults]]\nkind = "swap"\nwith_what = "it"'
     )
     got = load(tmp_path, text)
     assert got.weather.ambient_degc == ((0.0, -20.0), (2.5, -10.0))
@@ -99,7 +97,7 @@ def test_tables_lists_and_times(tmp_path: Path) -> None:
         Entry(38_970.0, "off"),
     )
     assert got.faults == (
-        FaultPlan("short", 60.0, parameters={"ohm": 3.0, "cell": 4, "ids": [3]}),
+        FaultPlan("short", 60.0, parameters={"ohm": 3.0, "cell": 4}),
         FaultPlan("swap", parameters={"with_what": "it"}),
     )
     assert isinstance(got.faults[0].parameters["ohm"], float)
@@ -149,8 +147,10 @@ def test_tables_lists_and_times(tmp_path: Path) -> None:
         ("[[faults]]\nkind = 'short'\nohms = 3", 3, "unknown parameter of short: 'ohms'; did you mean ohm?"),
         ("[[faults]]\nkind = 'short'\nohm = 11", 3, "faults.ohm must lie between 0 and 10 ohm, not 11"),
         ("[[faults]]\nkind = 'short'\ncell = 1.5", 3, "faults.cell must be a whole number, not 1.5"),
-        ("[[faults]]\nkind = 'short'\nids = 3", 3, "faults.ids must be a list of whole numbers, not 3"),
-        ("[[faults]]\nkind = 'short'\nids = [3,\n11]", 4, "faults.ids must lie between 0 and 10 ohm, not 11"),
+        ("[[faults]]\nkind = 'short'\ncell = 177", 3, "faults.cell must be at most 176, as the battery has, not 177"),
+        ("[[faults]]\nkind = 'games'\nshortest_s = 6", 1, "faults.longest_s must not lie below"),
+        ("[[faults]]\nkind = 'swap'\nbus = 'bsm'", 3, "faults.bus must be one of bms, vehicle, not 'bsm'; did you mean bms?"),
+        ("[[faults]]\nkind = 'swap'\nwith_what = true", 3, "faults.with_what must be a text, not True"),
         ("[[faults]]\nkind = 'short'\nprobability = 1.1", 3, "faults.probability must lie between 0 and 1"),
         ("[[add_faults]]\nkind = 'swap'\n[[add_faults]]\nkind = 'none'", 4, "unknown fault kind: 'none'; there are"),
         ("[add_faults]\nkind = 'swap'", 1, "add_faults must be [[add_faults]] tables"),
@@ -312,6 +312,18 @@ def test_mistakes_are_named_where_they_stand(tmp_path: Path) -> None:
     ]
     (message,) = problems(tmp_path, 'about = "y"\nbased_on = "spring_day"\n[route]\nlength_km = 7\n')
     assert message.endswith("spring_day.toml:13: route.profile goes to 14 km, beyond route.length_km 7")
+
+
+def test_what_is_replaced_has_its_new_place(tmp_path: Path) -> None:
+    head = 'about = "y"\nbased_on = "winter_day"\n'
+    (message,) = problems(tmp_path, head + "[weather]\nambient_degc = 99\n")
+    assert message.startswith("s.toml:4: weather.ambient_degc must lie")
+    fault = "[[faults]]\nkind = 'short'\n"
+    (tmp_path / "base.toml").write_text(GOOD + fault * 3)
+    (message,) = problems(
+        tmp_path, 'about = "y"\nbased_on = "base.toml"\n' + fault + "[[add_faults]]\nkind = 'no'\n"
+    )
+    assert message.startswith("s.toml:6: unknown fault kind")
 
 
 def test_the_purpose_is_each_files_own(tmp_path: Path) -> None:
