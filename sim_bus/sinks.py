@@ -33,7 +33,7 @@ from edge.can.logs import CandumpLines, CandumpWriter
 from edge.errors import LogError, ScenarioError, SourceError
 from sim_bus.blf import BlfWriter
 from sim_bus.files import WholeFile
-from sim_bus.run import CHANNELS
+from sim_bus.ecus import CHANNELS
 from sim_bus.socketcan import SocketCanSender
 from sim_bus.transmit import patiently
 

@@ -20,7 +20,7 @@ from edge.can.logs import open_log
 from edge.errors import AyazError, LogError, ScenarioError, SourceError
 from sim_bus import transmit
 from sim_bus.blf import BlfWriter
-from sim_bus.run import CHANNELS
+from sim_bus.ecus import CHANNELS
 from sim_bus.sinks import LOG_START_US, BusSink, PipeSink, bus_channels, file_of, is_live, is_pipe, open_sink
 from sim_bus.socketcan import FD_BYTES, SocketCanSender, lay_out
 from tests.sim_bus.small_run import SmallRun
