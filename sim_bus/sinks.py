@@ -73,7 +73,7 @@ class CandumpSink(WholeFile):
         super().__init__(path, LogError)
         self._lines = CandumpLines(list(CHANNELS))
         self._file: IO[bytes] | None = None
-        with self.guard():
+        with self.opening():
             self._file = self.part.open("wb")
 
     def write(self, frames: Frames) -> None:
@@ -106,7 +106,7 @@ class BlfSink(WholeFile):
     def __init__(self, path: Path) -> None:
         super().__init__(path, LogError)
         self._writer: BlfWriter | None = None
-        with self.guard():
+        with self.opening():
             self._writer = BlfWriter(self.part, LOG_START_US)
 
     def write(self, frames: Frames) -> None:
@@ -148,7 +148,7 @@ class PythonCanFile(WholeFile):
         self._writer: Any = None
         writer, self._refused = PYTHON_CAN[path.suffix.lower()]
         try:
-            with self.guard():
+            with self.opening():
                 self._writer = writer(self.part)
         except NotImplementedError:
             raise LogError(
