@@ -36,6 +36,7 @@ def book(
     core_j: FloatArray,
     surface_j: FloatArray,
     case_j: FloatArray,
+    passed: FloatArray,
 ) -> None: ...
 def warm(
     dt_s: float,

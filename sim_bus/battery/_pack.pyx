@@ -37,15 +37,19 @@ def drains(const double[:, ::1] volts, const double[:, ::1] leak_a, const double
 def book(double dt_s, const double[::1] string_a, const double[:, ::1] inner_v, const double[:, ::1] heat_w,
          const double[:, ::1] drain_a, const double[:, ::1] bled_a, const double[:, ::1] busbar_ohm,
          double[:, ::1] cell_v, double[::1] string_v, double[:, ::1] core_j, double[:, ::1] surface_j,
-         double[::1] case_j):
+         double[::1] case_j, double[:, ::1] passed):
     """After a step: the voltages as measured, their sums, and the step's heat added to where it came up.
 
     Leakage and shorts heat the cell's core, a loose busbar its surface, balancing resistors the case.
+    passed (strings, 3): charge out, charge in (positive), As; and the square of the current, A2 s.
     """
     cdef Py_ssize_t s, n
     cdef double total, bled, drop
     for s in range(inner_v.shape[0]):
         total = bled = 0
+        passed[s, 0] += dt_s * max(string_a[s], 0.0)
+        passed[s, 1] -= dt_s * min(string_a[s], 0.0)
+        passed[s, 2] += dt_s * string_a[s] * string_a[s]
         for n in range(inner_v.shape[1]):
             drop = busbar_ohm[s, n] * string_a[s]
             core_j[s, n] += dt_s * (heat_w[s, n] + inner_v[s, n] * (drain_a[s, n] - bled_a[s, n]))

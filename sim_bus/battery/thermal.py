@@ -70,15 +70,15 @@ class Thermal:
     def __init__(
         self, core_degc: FloatArray, ambient_degc: float, coolant_degc: float, heat_j_per_k: float
     ) -> None:
-        shape = core_degc.shape
-        self.p = parameters(*shape, heat_j_per_k)
+        shape = strings, cells = core_degc.shape
+        self.p = parameters(strings, cells, heat_j_per_k)
         self.core_degc, self.surface_degc = core_degc.copy(), core_degc.copy()
         self.coolant_degc = np.full(shape, float(coolant_degc))
         self._tank_degc = np.full(1, float(coolant_degc))
-        inside = self.p[_pack.SURFACE_CASE] * shape[1] + 2 * self.p[_pack.END_CASE]
+        inside = self.p[_pack.SURFACE_CASE] * cells + 2 * self.p[_pack.END_CASE]
         outside = self.p[_pack.CASE_AMBIENT]  # the case begins where it would come to rest between the two
         self.case_degc = (inside * core_degc.mean(axis=1) + outside * ambient_degc) / (inside + outside)
-        self.core_j, self.surface_j, self.case_j = np.zeros(shape), np.zeros(shape), np.zeros(shape[0])
+        self.core_j, self.surface_j, self.case_j = np.zeros(shape), np.zeros(shape), np.zeros(strings)
         self.ambient_j = 0.0  # what the ambient has got since the beginning
 
     @property
