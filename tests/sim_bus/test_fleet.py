@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -11,12 +16,16 @@ import numpy as np
 import pytest
 
 from edge.errors import ScenarioError
-from sim_bus.fleet import fleet_jobs, live_fleet, vary
+from sim_bus.fleet import fleet_jobs, vary
 from sim_bus.job import Job
 from sim_bus.scenario import load_scenario, names
 from sim_bus.scenario.model import Key
+from sim_bus.sinks import CandumpSink
+from tests.conftest import ROOT
+from tests.sim_bus.small_run import SmallRun
 
 SEED = 3
+SMALL_AYAZ = [sys.executable, "-m", "tests.sim_bus.small_run"]
 
 
 def limits(of: Any) -> list[tuple[str, Any, Key]]:
@@ -73,26 +82,61 @@ def test_one_name_for_all_is_refused(tmp_path: Path) -> None:
         fleet_jobs(Job(names()[0], str(tmp_path / "all.log")), 2)
 
 
+def fleet(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`ayaz sim --fleet` with the small bus."""
+    command = [
+        *SMALL_AYAZ,
+        "sim",
+        names()[0],
+        "--to",
+        f"{folder}/{{bus}}.log",
+        "--seed",
+        str(SEED),
+        *arguments,
+    ]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 def test_a_fleet_lives_over_processes(tmp_path: Path) -> None:
-    """Real buses; those that were not waited for say so, and leave nothing."""
-    job = Job(names()[0], str(tmp_path / "{bus}.log"), SEED, duration_s=5)
-    counts: list[int] = []
-    summaries = live_fleet(fleet_jobs(job, 3), threading.Event(), counts.append)
-    assert [s["bus"] for s in summaries] == ["bus-001", "bus-002", "bus-003"]
-    assert counts[-1] == 3
-    assert len({(tmp_path / f"bus-00{n}.log").read_bytes() for n in (1, 2, 3)}) == 3
-    first = (tmp_path / "bus-001.log").read_bytes()
-    live_fleet(fleet_jobs(job, 1), threading.Event())
-    assert (tmp_path / "bus-001.log").read_bytes() == first
-    stop = threading.Event()
-    stop.set()
-    live_fleet(fleet_jobs(Job(names()[0], str(tmp_path / "s-{bus}.log"), duration_s=1e5), 4), stop)
-    assert not list(tmp_path.glob("*.part"))
+    with fleet(tmp_path, "--fleet", "3", "--duration", "5", "--json") as process:
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, "")
+    buses = json.loads(out)["buses"]
+    assert [(b["bus"], b["seed"], b["frames"]) for b in buses] == [
+        (f"bus-00{n}", 2 + n, 750) for n in (1, 2, 3)
+    ]
+    logs = [(tmp_path / f"bus-00{n}.log").read_bytes() for n in (1, 2, 3)]
+    assert len(set(logs)) == 3
+    alone = tmp_path / "alone.log"
+    with CandumpSink(alone) as sink:
+        sink.write(np.concatenate([s.frames for s in itertools.islice(SmallRun(SEED + 1).seconds(), 5)]))
+    assert alone.read_bytes() == logs[1], "as the bus of that seed alone"
+
+
+def test_ctrl_c_ends_a_fleet_with_whole_files(tmp_path: Path) -> None:
+    with fleet(tmp_path, "--fleet", "9", "--duration", "1e9") as process:
+        deadline = time.monotonic() + 30
+        while (
+            not any(p.stat().st_size > 100_000 for p in tmp_path.glob("*.part"))
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (0, "")
+    lived = sorted(p.name for p in tmp_path.iterdir())
+    assert lived
+    assert len(lived) < 9, "not all had begun"
+    assert [f"{line.split(':')[0]}.log" for line in out.splitlines()] == lived
+    assert all("stopped" in line for line in out.splitlines())
 
 
 def test_an_error_of_one_bus_is_the_fleets(tmp_path: Path) -> None:
-    jobs = fleet_jobs(Job(names()[0], str(tmp_path / "{bus}.log"), duration_s=1), 2)
     (tmp_path / "bus-002.log.part").symlink_to("/dev/full")
-    with pytest.raises(Exception, match="No space left"):
-        live_fleet(jobs, threading.Event(), workers=1)
+    with fleet(tmp_path, "--fleet", "2", "--duration", "400") as process:
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert error.startswith("ayaz: ")
+    assert error.count("\n") == 1
+    assert "bus-002.log: cannot be written: No space left" in error
     assert not list(tmp_path.glob("*.part"))
