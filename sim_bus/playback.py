@@ -85,7 +85,7 @@ class Playback:
     def seconds(self) -> Iterator[Second]:
         """See Run; ends with the second that has the data's end."""
         for n in range(int(np.ceil(self.duration_s - 1e-9))):
-            times = n + STEP_S * np.arange(1, STEPS + 1)
+            times = n + STEP_S * np.arange(1, STEPS + 1, dtype=np.float64)
             truth = self._truth(times)
             frames = self._ecus.frames(self._readings(n, truth))
             truth[:, COLUMNS.index("bms_soc")] = self._bms.soc
@@ -95,7 +95,7 @@ class Playback:
         values = getattr(self._data, name)
         if values is None:
             return np.full(len(times), np.nan)
-        return np.interp(self._data.time_s[0] + times, self._data.time_s, values)
+        return np.asarray(np.interp(self._data.time_s[0] + times, self._data.time_s, values))
 
     def _truth(self, times: FloatArray) -> FloatArray:
         soc = self._at("soc", times)
