@@ -256,7 +256,7 @@ def sim(
     Example:  ayaz sim winter_day --to day.log --duration 600 --truth truth.csv
               ayaz sim spring_day --to virtual:bus-1
               ayaz sim winter_day --plot day.html
-              ayaz sim winter_day --to - --duration 60 | canplayer bms=vcan0
+              ayaz sim winter_day --to - --duration 60 | canplayer vcan0=bms
               ayaz sim winter_day --fleet 100 --to "{bus}.blf" --truth "{bus}.parquet"
               ayaz sim --playback US06_-10.csv.gz --to udp_multicast:239.74.163.2
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,17 @@ class WholeFile(ABC):
         except OSError as error:
             text = f"{self.path}: cannot be written: {error.strerror or error}"
             raise self._error(f"{text}; nothing is left of it") from None
+
+    @contextlib.contextmanager
+    def opening(self) -> Iterator[None]:
+        """`guard`, for what a constructor does: after an error there will be no end of a block to tidy up."""
+        try:
+            with self.guard():
+                yield
+        except BaseException:
+            with contextlib.suppress(OSError, AyazError):
+                self._stack.__exit__(*sys.exc_info())
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,6 @@ from typing import Protocol
 from edge.can.frames import Frames
 from sim_bus.doors import FloatArray
 
-CHANNELS = ("bms", "inverter", "vehicle")
 # The truth's first columns, `strings` times string{n}_soc in their place; whatever follows is the run's own.
 FIRST_COLUMNS = ("t_s", "soc", "bms_soc", "current_a", "voltage_v", "power_w", "temp_degc", "speed_kmh")
 

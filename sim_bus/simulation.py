@@ -215,7 +215,12 @@ class Simulation:
             return f"charging {vehicle.charger_w / 1000:.0f} kW"
         if vehicle.plugged:
             return "plugged"
-        texts = {"drive": f"at {vehicle.stop_name}", "stand": "standing", "charge": "at the charger", "off": "off"}
+        texts = {
+            "drive": f"at {vehicle.stop_name}",
+            "stand": "standing",
+            "charge": "at the charger",
+            "off": "off",
+        }
         return texts[vehicle.doing]
 
 

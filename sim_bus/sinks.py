@@ -29,11 +29,11 @@ import can
 import numpy as np
 
 from edge.can.frames import BITRATE_SWITCH, ERROR, ERROR_STATE, EXTENDED, FD, REMOTE, Frames
-from edge.can.logs import CandumpLines, CandumpWriter
+from edge.can.logs import CandumpLines
 from edge.errors import LogError, ScenarioError, SourceError
 from sim_bus.blf import BlfWriter
+from sim_bus.ecus import CHANNELS
 from sim_bus.files import WholeFile
-from sim_bus.run import CHANNELS
 from sim_bus.socketcan import SocketCanSender
 from sim_bus.transmit import patiently
 
@@ -71,7 +71,10 @@ class CandumpSink(WholeFile):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, LogError)
-        self._writer = CandumpWriter(self.part, list(CHANNELS))
+        self._lines = CandumpLines(list(CHANNELS))
+        self._file: IO[bytes] | None = None
+        with self.opening():
+            self._file = self.part.open("wb")
 
     def write(self, frames: Frames) -> None:
         """Write frames.
@@ -80,10 +83,14 @@ class CandumpSink(WholeFile):
         ------
         LogError
         """
-        self._writer.write(_dated(frames))
+        assert self._file is not None
+        with self.guard():
+            for part in self._lines.of(_dated(frames)):
+                self._file.write(part)
 
     def close(self) -> None:
-        self._writer.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class BlfSink(WholeFile):
@@ -98,7 +105,8 @@ class BlfSink(WholeFile):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, LogError)
-        with self.guard():
+        self._writer: BlfWriter | None = None
+        with self.opening():
             self._writer = BlfWriter(self.part, LOG_START_US)
 
     def write(self, frames: Frames) -> None:
@@ -108,11 +116,13 @@ class BlfSink(WholeFile):
         ------
         LogError
         """
+        assert self._writer is not None
         with self.guard():
             self._writer.write(frames)
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 # suffix -> python-can's writer, and the flags of frames that it can't write
@@ -138,7 +148,7 @@ class PythonCanFile(WholeFile):
         self._writer: Any = None
         writer, self._refused = PYTHON_CAN[path.suffix.lower()]
         try:
-            with self.guard():
+            with self.opening():
                 self._writer = writer(self.part)
         except NotImplementedError:
             raise LogError(
@@ -161,8 +171,13 @@ class PythonCanFile(WholeFile):
                 self._writer.on_message_received(message)
 
     def close(self) -> None:
-        if self._writer is not None:
+        if self._writer is None:
+            return
+        try:
             self._writer.stop()
+        finally:
+            with contextlib.suppress(OSError):
+                self._writer.file.close()
 
 
 class PipeSink(contextlib.AbstractContextManager["PipeSink"]):

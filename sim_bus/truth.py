@@ -44,9 +44,11 @@ class CsvRows:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._file: IO[str] = path.open("w", newline="", encoding="utf-8", buffering=1)
         self._rows = csv.writer(self._file)
-        self._rows.writerow([*columns, LABELS])
+        self._head = [[*columns, LABELS]]
 
     def write(self, rows: FloatArray, labels: str) -> None:
+        self._rows.writerows(self._head)
+        self._head = []
         self._rows.writerows([*map(_text, row), labels] for row in rows.tolist())
 
     def close(self) -> None:
@@ -81,8 +83,11 @@ class ParquetRows:
             self._flush()
 
     def close(self) -> None:
-        self._flush()
-        self._writer.close()
+        try:
+            self._flush()
+            self._writer.close()
+        finally:
+            self._writer.is_open = False  # else it would write once more when it is collected
 
     def _flush(self) -> None:
         if not self._labels:
@@ -105,13 +110,11 @@ class TruthFile(WholeFile):
 
     def __init__(self, path: Path, columns: Sequence[str], every_s: float = 1.0) -> None:
         self._every = steps_of(every_s)
-        self._path = path
-        self._kind = ParquetRows if path.suffix.lower() == ".parquet" else CsvRows
-        self._columns = columns
+        kind = ParquetRows if path.suffix.lower() == ".parquet" else CsvRows
         self._rows: Rows | None = None
         super().__init__(path, ScenarioError)
-        with self.guard():
-            self._rows = self._kind(self.part, columns)
+        with self.opening():
+            self._rows = kind(self.part, columns)
 
     def first(self, row: FloatArray) -> None:
         """The row of t = 0.
@@ -150,7 +153,7 @@ def steps_of(every_s: float) -> int:
     ScenarioError
         It is no multiple of a step.
     """
-    steps = round(every_s / STEP_S)
+    steps = round(every_s / STEP_S) if math.isfinite(every_s) else 0
     if steps < 1 or not math.isclose(steps * STEP_S, every_s, rel_tol=1e-9):
         raise ScenarioError(f"--truth-every {every_s:g}: must be a multiple of {STEP_S:g} s")
     return steps

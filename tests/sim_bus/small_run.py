@@ -82,8 +82,9 @@ def small(of: Job) -> tuple[Run, float]:
     return SmallRun(of.seed), 30.0
 
 
+if __name__ in ("__main__", "__mp_main__"):  # the second: in the fleet's worker processes
+    job.make_run = small
 if __name__ == "__main__":
     from edge.cli import main
 
-    job.make_run = small
     main()
