@@ -22,6 +22,7 @@ from edge.core import TICK_US
 log = logging.getLogger("ayaz")
 
 TICK_S = TICK_US / 1e6
+JOIN_S = 0.2  # between one bus's joining and the next's: an estimator's first seconds cost it the most
 SECOND_US = 1_000_000
 LATE_US = 1_000_000
 
@@ -100,7 +101,7 @@ class Fleet:
 
     def _take_turns(self, stop: threading.Event, drain_s: float) -> None:
         """The loop. The buses join one after the other, so that their ticks and seconds lie side by side."""
-        begin, apart = time.monotonic(), TICK_S * (1 + 1 / max(len(self.agents), 1))
+        begin, apart = time.monotonic(), JOIN_S + TICK_S / max(len(self.agents), 1)
         due = [(begin + n * apart, n, name) for n, name in enumerate(self.agents)]
         new = set(self.agents)
         while due and not stop.wait(max(due[0][0] - time.monotonic(), 0)):
