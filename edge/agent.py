@@ -175,7 +175,8 @@ class Agent:
     def open(self) -> None:
         """Begin."""
         self.uplink.start()
-        self._next_state = time.monotonic() + self.config.batch.state_interval_s
+        self._next_tick = time.monotonic()
+        self._next_state = self._next_tick + self.config.batch.state_interval_s
 
     @property
     def due_s(self) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Day:
 
 DAYS = (
     Day("winter_day"),
-    Day("lg_hg2_mixed1_-10degC", f'cell = "lg_hg2"\nparallel = {PARALLEL}', measured=True),
+    # Day("lg_hg2_mixed1_-10degC", f'cell = "lg_hg2"\nparallel = {PARALLEL}', measured=True),
     Day("spring_day"),
     Day("night_charge"),
 )
@@ -69,8 +69,14 @@ class Place:
     def store(self) -> str:
         return f"sqlite:///{self.folder / 'depot.db'}"
 
-    def bus_folder(self, bus: str) -> Path:
-        return self.folder / bus
+    def result(self, bus: str) -> dict[str, Any]:
+        """What the process that hosted a bus left of it."""
+        found: dict[str, Any] = json.loads((self.folder / bus / "result.json").read_text("utf-8"))
+        return found
+
+    def truth(self, bus: str) -> Path:
+        """A bus's truth, an array (seconds, 2): wall time in ms and state of charge, where each second begins."""
+        return self.folder / bus / "truth.npy"
 
 
 @dataclass(frozen=True)
@@ -139,15 +145,16 @@ class _Hosted:
         from edge.config import load
         from edge.fleet import Paced
 
-        self.bus, self.folder = bus, place.bus_folder(bus.name)
-        self.folder.mkdir()
-        (self.folder / "password").write_text(place.password, "utf-8")
-        path = self.folder / "ayaz.toml"
+        self.bus, self.place = bus, place
+        folder = place.folder / bus.name
+        folder.mkdir()
+        (folder / "password").write_text(place.password, "utf-8")
+        path = folder / "ayaz.toml"
         path.write_text(bus_config(place, bus.name, bus.day.battery), "utf-8")
         config = load(path)
         if bus.day.battery not in setups:
             setups[bus.day.battery] = make_setup(config)
-        self.truth = array("d")  # wall time in ms and state of charge, of each second's beginning
+        self.truth = array("d")
         self.paced = Paced(self._seconds(bus.run()))
         self.agent = Agent(config, setup=setups[bus.day.battery], inputs=[self.paced])
 
@@ -162,13 +169,14 @@ class _Hosted:
 
     def write_result(self, failed: str | None) -> None:
         """For the conductor."""
-        np.save(self.folder / "truth.npy", np.array(self.truth).reshape(-1, 2))
+        np.save(self.place.truth(self.bus.name), np.array(self.truth).reshape(-1, 2))
         result = self.agent.counts() | {
             "day": self.bus.day.name,
             "stood_still_s": self.paced.late_us / 1e6,
             "failed": failed,
         }
-        (self.folder / "result.json").write_text(json.dumps(result), "utf-8")
+        path = self.place.folder / self.bus.name / "result.json"
+        path.write_text(json.dumps(result), "utf-8")
 
 
 def host(place: Place, buses: list[Bus], stop: Event) -> None:
