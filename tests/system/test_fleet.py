@@ -10,6 +10,7 @@ import pytest
 from depot.store import Store
 from depot.subscriber import Subscriber
 from edge.demo_buses import OPERATOR, Place, fleet_of, host, shares
+from edge.errors import SpoolError
 from edge.telemetry.spool import Spool
 from tests.conftest import eventually
 
@@ -32,7 +33,7 @@ def test_six_buses_in_one_process_lose_nothing(tmp_path: Path, mosquitto: Any) -
     subscriber = Subscriber(mosquitto.url, store)
     try:
         spools = [tmp_path / bus.name / "state/spool.db" for bus in buses]
-        eventually(lambda: all(path.exists() and waiting(path) > 3 for path in spools))
+        eventually(lambda: all(waiting(path) > 3 for path in spools))
         mosquitto.start()
         subscriber.start()
         eventually(lambda: all(stored(store, bus.name) > 6 for bus in buses))
@@ -53,12 +54,15 @@ def test_six_buses_in_one_process_lose_nothing(tmp_path: Path, mosquitto: Any) -
         assert result["failed"] is None
         assert result["frames"] > 100
         truth = np.load(place.truth(name))
-        assert len(truth) > 8
+        assert len(truth) >= 4
         assert ((truth[:, 1] >= 0) & (truth[:, 1] <= 1)).all()
 
 
 def waiting(path: Path) -> int:
-    spool = Spool(path, owner=False)
+    try:
+        spool = Spool(path, owner=False)
+    except SpoolError:
+        return 0  # not made yet
     try:
         return spool.count()
     finally:
