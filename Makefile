@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml $(wildcard edge/*/*.pyx edge/*/*.pxd)
+SOURCES := pyproject.toml $(wildcard edge/*/*.pyx edge/*/*.pxd sim_bus/*/*.pyx sim_bus/*/*.pxd)
 
 help:
 	@echo "make demo         simulated buses on the depot's page"
@@ -53,4 +53,4 @@ bench: $(VENV)/bench.stamp
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find edge -name '*.so' -delete -o -name '*.c' -delete
+	find edge sim_bus -name '*.so' -delete -o -name '*.c' -delete

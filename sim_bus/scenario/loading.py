@@ -102,8 +102,8 @@ class _Reader:
     def scenario(self) -> Scenario | None:
         """All of it, or None where there is any mistake."""
         table = self.source.table
-        top = {n: v for n, v in table.items() if n not in TABLES and n not in LISTS}
-        values = self.section(Scenario, top, (), {*TABLES, *LISTS, "based_on", "add_faults"})
+        apart = {*TABLES, *LISTS, "based_on", "add_faults"}
+        values = self.section(Scenario, {n: v for n, v in table.items() if n not in apart}, (), apart)
         if "add_faults" in table:
             self.wrong(("add_faults",), "add_faults must be [[add_faults]] tables, and so must faults")
         for name, kind in TABLES.items():
@@ -319,7 +319,8 @@ def _unknown(name: str, value: Any, title: str, known: set[str]) -> str:
     parent = _PARENTS.get(name)
     if parent and title != f"[{parent}]":
         return f"unknown key {short(name)} in {title}; it belongs into [{parent}]"
-    return _unknown_of("table" if isinstance(value, dict) else f"key in {title}", name, sorted(known))
+    one = value[0] if isinstance(value, list) and value else value
+    return _unknown_of("table" if isinstance(one, dict) else f"key in {title}", name, sorted(known))
 
 
 def _unknown_of(what: str, name: str, known: list[str]) -> str:

@@ -1,1 +1,0 @@
-"""Parameters of simulated cells: data with its sources."""
