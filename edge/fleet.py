@@ -35,7 +35,8 @@ class Paced:
     seconds: FRAME arrays, each of one second, sorted by time, times in us from 0. A second is asked for when it
         begins, the first at the first `read`; after the last, nothing comes any more.
 
-    Where the process can't keep up, the simulated time stands still while it is more than a second late.
+    Where the process can't keep up, the simulated time stands still while it is more than a second late: so what is
+    handed over is never older than that.
     """
 
     def __init__(self, seconds: Iterator[Frames]) -> None:
@@ -55,9 +56,9 @@ class Paced:
             frames = next(self._seconds, None)
             if frames is None:
                 break
-            if late_us > LATE_US:
-                self.late_us += late_us
-                self._begin_us += late_us
+            stood_us = max(late_us - LATE_US, 0)
+            self.late_us += stood_us
+            self._begin_us += stood_us
             self._made += 1
             self._left = frames.copy()
             self._left["time_us"] += self._begin_us
