@@ -168,7 +168,7 @@ def test_a_fleet_gives_every_agent_every_frame_and_seals_all(tmp_path: Path, set
     for n, (name, agent) in enumerate(agents.items()):
         assert agent.core.setup.bus == name
         assert agent.counts()["frames"] == 2 * (50 + n)
-        assert agent.core.seq >= 4
+        assert agent.core.seq >= 2
         assert spooled(agent) == list(range(1, agent.core.seq + 1)), "in order, none missing"
         assert agent.counts()["waiting"] == agent.core.seq
 
@@ -229,4 +229,4 @@ def test_what_a_fleet_makes_of_a_bus_is_what_a_replay_of_its_recording_makes(
     db.close()
     replayed = replay_logs(agent.core.setup, [log])
     assert lived == {item.seq: unpack(item.payload) for _, items in replayed for item in items}
-    assert len(lived) >= 4
+    assert len(lived) >= 2
