@@ -26,8 +26,9 @@ import cantools
 import numpy as np
 
 from bench.measure import SEED, Result, version
+from edge.can.frames import EXTENDED
 from edge.can.logs import open_log
-from edge.demo_buses import Bus, Place, fleet_of, host, shares
+from edge.demo_buses import CHANNELS, Bus, Place, fleet_of, host, shares
 from sim_bus.job import Job, live
 from sim_bus.scenario import load_scenario
 from sim_bus.simulation import Simulation
@@ -94,14 +95,14 @@ def _values(log: Path, folder: Any) -> Iterator[tuple[Any, str, float, dict[str,
     opened = open_log(log)
     databases = {
         name: cantools.database.load_string((folder / f"{name}.dbc").read_text("ascii"), "dbc")
-        for name in map(str, opened.channels)
+        for name in CHANNELS
     }
     known = {n: {(m.frame_id, m.is_extended_frame): m for m in d.messages} for n, d in databases.items()}
     frames = np.concatenate([part.copy() for part in opened])
     frames = frames[frames["time_us"] < frames["time_us"][0] + PEER_SECONDS * 1_000_000]
     for frame in frames:
         channel = str(opened.channels[frame["channel"]])
-        message = known[channel].get((int(frame["id"]), bool(frame["flags"] & 1)))
+        message = known[channel].get((int(frame["id"]), bool(frame["flags"] & EXTENDED)))
         data = frame["data"][: frame["length"]].tobytes()
         if message is not None and len(data) == message.length:
             yield message, channel, frame["time_us"] / 1e6, message.decode(data, decode_choices=False)
