@@ -49,7 +49,9 @@ DAYS = (
     Day("winter_day"),
     # Day("lg_hg2_mixed1_-10degC", f'cell = "lg_hg2"\nparallel = {PARALLEL}', measured=True),
     Day("spring_day"),
-    Day("night_charge"),
+    Day("opportunity_line"),
+    Day("summer_day"),
+    Day("winter_fuel"),
 )
 
 

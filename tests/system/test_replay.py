@@ -5,9 +5,7 @@ import threading
 from pathlib import Path
 
 from edge.agent import Agent, make_setup
-from edge.can.logs import open_log
 from edge.config import load
-from edge.recording import replay_recording
 from edge.replay import replay_logs
 from edge.telemetry.batch import unpack
 from tests.conftest import bus_config, simulate, virtual
@@ -34,11 +32,7 @@ def test_recording_gives_the_same_bytes(tmp_path: Path) -> None:
     )
     live = {seq: unpack(payload) for seq, payload in rows}
     setup = make_setup(load(path))
-    again = {
-        item.seq: unpack(item.payload)
-        for _, items in replay_recording(setup, log, iter(open_log(log)))
-        for item in items
-    }
+    again = {item.seq: unpack(item.payload) for _, items in replay_logs(setup, [log]) for item in items}
     assert len(live) >= 4
     assert again == live
 
