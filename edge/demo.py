@@ -30,7 +30,7 @@ from typing import Any
 import click
 import numpy as np
 
-from edge.demo_buses import OPERATOR, Bus, Place, fleet_of, host, shares
+from edge.demo_buses import OPERATOR, Bus, Place, fleet_of, followed, host, shares
 from edge.errors import AyazError
 from edge.pack import BMS_SOC, PACK_SOC
 
@@ -59,7 +59,7 @@ def _depot_process(place: Place, buses: list[str], ready: Event, stop: Event) ->
             port=place.page_port,
             headless=not place.page,
             ready=ready,
-            stop=stop,
+            stop=followed(stop),
             version=3,
         )
 

@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import threading
+import time
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ OPERATOR = "demo"
 CHANNELS = ("bms", "inverter", "vehicle")
 PARALLEL = 80  # measured cells in parallel: they make a bus's battery
 AGENT_DRAIN_S = 10.0
+FOLLOW_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,21 @@ password_file = "password"
 """
 
 
+def followed(stop: Event) -> threading.Event:
+    """An event of this process that is set when the conductor's is. Nobody waits on the conductor's own: its `set`
+    waits for all who do, for ever where one was killed.
+    """
+    here = threading.Event()
+
+    def follow() -> None:
+        while not stop.is_set():
+            time.sleep(FOLLOW_S)
+        here.set()
+
+    threading.Thread(target=follow, daemon=True).start()
+    return here
+
+
 class _Hosted:
     """A bus and its agent in this process."""
 
@@ -192,13 +209,6 @@ def host(place: Place, buses: list[Bus], stop: Event) -> None:
     gc.collect()
     gc.freeze()  # what is built stays to the end: looking through it again and again would hold all buses up
     fleet = Fleet({h.bus.name: h.agent for h in hosted})
-    halt = threading.Event()
-
-    def conduct() -> None:
-        stop.wait()
-        halt.set()
-
-    threading.Thread(target=conduct, daemon=True).start()
-    fleet.run(halt, AGENT_DRAIN_S)
+    fleet.run(followed(stop), AGENT_DRAIN_S)
     for one in hosted:
         one.write_result(fleet.failed.get(one.bus.name))
