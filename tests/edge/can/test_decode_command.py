@@ -19,8 +19,7 @@ import pytest
 
 from edge.can.j1939 import limits
 from edge.cli import run_command
-from sim_bus.command import run_simulation
-from tests.conftest import AYAZ, CHANNELS
+from tests.conftest import AYAZ, CHANNELS, simulate
 
 ROOT = Path(__file__).parent.parent.parent.parent
 BMS, INVERTER, VEHICLE = (str(ROOT / f"dbc/{name}.dbc") for name in CHANNELS)
@@ -32,7 +31,7 @@ Row = tuple[float, str, int, str, str, Any]  # the six columns
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("decode") / "bus.log"
-    run_simulation("winter_day", str(path), seed=1, duration_s=8, speed=None)
+    simulate("winter_day", path, duration_s=8)
     return str(path)
 
 
