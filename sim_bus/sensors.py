@@ -8,6 +8,8 @@ from sim_bus.doors import STEPS, FloatArray
 from sim_bus.scenario.model import BmsPlan
 from sim_bus.streams import Streams
 
+CELLS_PER_SENSOR = 4
+
 
 class BatterySensors:
     """Each cell's voltage, temperatures on the cells' surfaces, each string's current; each with noise of its own stream."""
@@ -16,6 +18,8 @@ class BatterySensors:
         self._plan = plan
         self._bias_a = plan.current_bias_a / strings
         self._shape = (STEPS, strings, cells)
+        self._starts = np.arange(0, cells, CELLS_PER_SENSOR)
+        self._counts = np.diff([*self._starts, cells])
         self._voltage, self._current, self._temp = (
             streams(f"sensors.{what}") for what in ("voltage", "current", "temperature")
         )
@@ -27,11 +31,9 @@ class BatterySensors:
         noise += true_v
         return noise
 
-    def cell_degc(self, surface_degc: FloatArray, sensors: int) -> FloatArray:
-        """(STEPS, strings, sensors): spread evenly, each feels the mean of the cells that it sits on."""
-        starts = np.arange(sensors) * self._shape[2] // sensors
-        counts = np.diff([*starts, self._shape[2]])
-        mean = np.add.reduceat(surface_degc, starts, axis=2) / counts
+    def cell_degc(self, surface_degc: FloatArray) -> FloatArray:
+        """(STEPS, strings, sensors): each feels the mean of the CELLS_PER_SENSOR cells that it sits on."""
+        mean = np.add.reduceat(surface_degc, self._starts, axis=2) / self._counts
         mean += self._plan.temp_noise_degc * self._temp.standard_normal(mean.shape)
         return np.asarray(mean)
 

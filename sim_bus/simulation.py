@@ -22,6 +22,7 @@ from sim_bus.battery.battery import Battery
 from sim_bus.doors import STEP_S, STEPS, EnergyJ, FloatArray, Orders, Readings
 from sim_bus.ecus.bms import Bms
 from sim_bus.ecus.ecus import Ecus
+from sim_bus.ecus.names import needed
 from sim_bus.faults.schedule import Act, Faults
 from sim_bus.faults.sensors import SensorFaults
 from sim_bus.faults.wire import WireFaults
@@ -74,7 +75,7 @@ class Simulation:
         self._sensors = BatterySensors(scenario.bms, strings, cells, streams)
         self._ecus = Ecus(scenario.can, streams, strings, cells)
         self._faults = Faults(scenario.faults, streams, strings, cells)
-        self._sensor_faults = SensorFaults(self._faults)
+        self._sensor_faults = SensorFaults(self._faults, needed(strings))
         self._wire_faults = WireFaults(self._faults, scenario.can.folder)
         self._on_act = on_act
         self._readings: Readings | None = None
@@ -124,7 +125,7 @@ class Simulation:
             self._vehicle_values() | self.bms.values(),
             sensors.string_a(record.string_a),
             sensors.cell_v(record.cell_v),
-            sensors.cell_degc(record.surface_degc, self._ecus.sensors),
+            sensors.cell_degc(record.surface_degc),
             orders.balancing,
             {"BMS": ignition or plugged, "INV": ignition, "VCU": ignition or plugged, "Body": ignition},
             orders.trouble,
@@ -134,7 +135,7 @@ class Simulation:
         return readings
 
     def _send(self, readings: Readings) -> Frames:
-        for node, t_us in self._wire_faults.resets(readings.begin_us):
+        for node, t_us in self._faults.restarts:
             self._ecus.restart(node, t_us)
             if node == "BMS":
                 self.bms.restart()

@@ -18,7 +18,7 @@ from sim_bus.ecus.tables import (
 
 EASES_PER_S = 0.05  # how fast a limit comes back that a voltage has cut
 BLIND_DEGC = -5.0  # taken where no sensor says how cold it is
-HEAT_DEGC, HEATED_DEGC = 5.0, 8.0  # of the coldest
+HEAT_DEGC, HEATED_DEGC = 15.0, 18.0  # of the coldest; colder, the cells take little of the braking back
 COOL_DEGC, COOLED_DEGC = 30.0, 27.0  # of the hottest
 CV_BELOW_MAX_V = 0.03
 CV_GAIN = 3.0  # share of the current by which it changes in a second, for each V

@@ -50,12 +50,14 @@ class Charger:
         """To a charger, or about to be."""
         return self._kind is not None
 
-    def plug(self, kind: str, kw: float | None = None) -> None:
-        """Begin to connect to a charger of a kind, of its own power or another."""
+    def plug(self, kind: str, kw: float | None = None, connected: bool = False) -> None:
+        """Begin to connect to a charger of a kind, of its own power or another; or be connected already."""
         self.unplug()
         self._kind = KINDS[kind]
         self._most_w = (self._kind.kw if kw is None else kw) * 1000
-        self._plug_s = self._kind.plug_s
+        self._plug_s = 0.0 if connected else self._kind.plug_s
+        if connected:
+            self.state = PLUGGED
 
     def unplug(self) -> None:
         """Away from it."""

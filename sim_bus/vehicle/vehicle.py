@@ -273,7 +273,8 @@ class Vehicle:
         else:
             self._driver.park()
         if entry.do == "charge":
-            self._charger.plug(entry.charger, entry.charger_kw)
+            first = self._steps == 0  # the scenario finds the bus connected
+            self._charger.plug(entry.charger, entry.charger_kw, connected=first)
 
     def _connect(self) -> None:
         """The charger of the layover."""
