@@ -49,7 +49,7 @@ class Day:
 
 DAYS = (
     Day("winter_day"),
-    # Day("lg_hg2_mixed1_-10degC", f'cell = "lg_hg2"\nparallel = {PARALLEL}', measured=True),
+    Day("lg_hg2_mixed1_-10degC", f'cell = "lg_hg2"\nparallel = {PARALLEL}', measured=True),
     Day("spring_day"),
     Day("opportunity_line"),
     Day("summer_day"),

@@ -8,7 +8,7 @@ import pytest
 
 from edge.battery.model import load_cell
 from edge.core import Core, Setup
-from edge.demo import DAYS, PARALLEL
+from edge.demo_buses import DAYS, PARALLEL
 from edge.oversight import BMS_DIFFERENCE, BMS_DIFFERENCE_SD
 from edge.pack import PACK_SOC, PACK_SOC_SD
 from edge.signals.catalogue import load_catalogue
