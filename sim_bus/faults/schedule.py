@@ -36,7 +36,7 @@ class Act:
     kind: Kind
     at_s: float  # the second that it began with
     parameters: Mapping[str, float | str]
-    number: int  # its place in the scenario's list, from 0
+    index: int  # its place in the scenario's list, from 0
     label: str
     until_s: float
     cell: tuple[int, int]  # string and cell, from 0; of a fault of a cell
@@ -182,7 +182,7 @@ class _Line:
             kind=self.kind,
             at_s=t_s,
             parameters=self._parameters,
-            number=self._number,
+            index=self._number,
             label=self._label,
             until_s=t_s + max(lasts_s, 1.0),
             cell=self._cell,

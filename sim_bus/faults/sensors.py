@@ -63,7 +63,7 @@ class SensorFaults:
         problems = []
         for act in faults.plans_of("sensor"):
             wrong = [s.signal for s in act.sensors if s.what == SIGNAL and s.signal not in names]
-            problems += titled(act.number, act.plan, ScenarioError([_no_sensor(name) for name in wrong]))
+            problems += titled(act.index, act.plan, ScenarioError([_no_sensor(name) for name in wrong]))
         if problems:
             raise ScenarioError(problems)
 

@@ -279,7 +279,7 @@ class WireFaults:
             try:
                 self._wire.check(act)
             except ScenarioError as error:
-                problems += titled(act.number, act.plan, error)
+                problems += titled(act.index, act.plan, error)
         if problems:
             raise ScenarioError(problems)
 
