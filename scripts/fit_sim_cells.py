@@ -8,10 +8,8 @@ the numbers mean.
 from __future__ import annotations
 
 import gzip
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt

@@ -57,6 +57,7 @@ class Faults:
     """All faults of a scenario, over a battery of `strings` x `cells`.
 
     acting        those that act in this second, in the scenario's order
+    labels        theirs, sorted: what the truth says
     began, ended  of them, with this second: what whoever runs the agent goes by
     restarts      (node, time in microseconds) of this second: for `Ecus.restart`
 
@@ -84,7 +85,7 @@ class Faults:
         self.restarts: list[tuple[str, int]] = []
         self._physical: tuple[Act, ...] = ()
         self._by_area: dict[Area, tuple[Act, ...]] = {}
-        self._labels: tuple[str, ...] = ()
+        self.labels: tuple[str, ...] = ()
         self._next_s = min((line.change_s for line in self._lines), default=math.inf)
 
     def second(self, t_s: float) -> FaultEffects:
@@ -96,7 +97,7 @@ class Faults:
         else:
             self._forget()
             self._change(t_s)
-        effects = FaultEffects(labels=self._labels)
+        effects = FaultEffects(labels=self.labels)
         for act in self._physical:
             ACTIONS[act.kind.name](effects, act, t_s - act.at_s, (self.size.strings, self.size.cells))
         return effects
@@ -124,7 +125,7 @@ class Faults:
         self.acting = tuple(line.act for line in self._lines if line.act)
         self._physical = tuple(act for act in self.acting if act.kind.name in ACTIONS)
         self._by_area = {a: tuple(x for x in self.acting if x.kind.area == a) for a in _areas(self.acting)}
-        self._labels = tuple(sorted({act.label for act in self.acting}))
+        self.labels = tuple(sorted({act.label for act in self.acting}))
         begin_us = round(t_s * 1e6)
         self.restarts = [
             (act.text("node"), begin_us + int(act.random.integers(SECOND_US)))

@@ -13,15 +13,13 @@ import reprlib
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import NoneType
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from edge.errors import ScenarioError
-from sim_bus.scenario.model import Entry, FaultPlan, Key, Scenario, Table
+from sim_bus.faults.catalogue import CATALOGUE, Kind
+from sim_bus.scenario.model import BatteryPlan, Entry, FaultPlan, Key, Scenario, Table
 from sim_bus.scenario.places import Place
 from sim_bus.scenario.source import Source, find, names, read
-
-if TYPE_CHECKING:
-    from sim_bus.faults.catalogue import Kind
 
 DAY_S = 86_400.0
 GROUPS = ("days", "faults")
@@ -102,8 +100,8 @@ class _Reader:
     def scenario(self) -> Scenario | None:
         """All of it, or None where there is any mistake."""
         table = self.source.table
-        top = {n: v for n, v in table.items() if n not in TABLES and n not in LISTS}
-        values = self.section(Scenario, top, (), {*TABLES, *LISTS, "based_on", "add_faults"})
+        apart = {*TABLES, *LISTS, "based_on", "add_faults"}
+        values = self.section(Scenario, {n: v for n, v in table.items() if n not in apart}, (), apart)
         if "add_faults" in table:
             self.wrong(("add_faults",), "add_faults must be [[add_faults]] tables, and so must faults")
         for name, kind in TABLES.items():
@@ -248,8 +246,6 @@ class _Reader:
 
     def fault(self, table: Any, place: Place) -> FaultPlan | None:
         """A fault by the catalogue: the plan's own keys, and beside them its kind's parameters."""
-        from sim_bus.faults.catalogue import CATALOGUE  # not at the top: it needs the model, of this package
-
         if not isinstance(table, dict):
             self.wrong(place, f"{_title(place)} must be a table, not {short(table)}")
             return None
@@ -272,12 +268,7 @@ class _Reader:
             names = [*kind.parameters, *KEYS[FaultPlan]]
             self.wrong(place, _unknown_of(f"parameter of {kind.name}", name, names))
             return None
-        key = Key(known.about, known.unit, known.low, known.high)
-        if isinstance(known.default, list):
-            if not isinstance(value, list):
-                self.wrong(place, f"{_dotted(place)} must be a list of whole numbers, not {short(value)}")
-                return None
-            return [self.value(int, key, one, (*place, n)) for n, one in enumerate(value)]
+        key = Key(known.about, known.unit, known.low, known.high, known.choices)
         return self.value(type(known.default), key, value, place)
 
     def together(self, values: dict[str, Any]) -> None:
@@ -287,6 +278,21 @@ class _Reader:
             self.wrong(("bus", "cooled_degc"), "bus.cooled_degc must not lie below bus.cabin_degc")
         if route and route.profile:
             self.profile(route.profile, route.length_km)
+        for n, fault in enumerate(values.get("faults", ())):
+            if fault:
+                self.fault_fits(fault, values.get("battery"), ("faults", n))
+
+    def fault_fits(self, fault: FaultPlan, battery: BatteryPlan | None, place: Place) -> None:
+        """A fault's place is in the battery that there is; what is drawn lies between two that are in order."""
+        given = {n: p.default for n, p in CATALOGUE[fault.kind].parameters.items()} | fault.parameters
+        for name, most in (("string", battery and battery.strings), ("cell", battery and battery.cells)):
+            if most and isinstance(at := given.get(name), int) and at > most:
+                self.wrong(
+                    (*place, name), f"faults.{name} must be at most {most}, as the battery has, not {at}"
+                )
+        shortest, longest = given.get("shortest_s"), given.get("longest_s")
+        if isinstance(shortest, int | float) and isinstance(longest, int | float) and shortest > longest:
+            self.wrong(place, "faults.longest_s must not lie below faults.shortest_s")
 
     def profile(self, rows: Table, length_km: float) -> None:
         """Rounds follow each other: without a cliff between them, and on slopes that a bus can climb."""
@@ -319,7 +325,8 @@ def _unknown(name: str, value: Any, title: str, known: set[str]) -> str:
     parent = _PARENTS.get(name)
     if parent and title != f"[{parent}]":
         return f"unknown key {short(name)} in {title}; it belongs into [{parent}]"
-    return _unknown_of("table" if isinstance(value, dict) else f"key in {title}", name, sorted(known))
+    one = value[0] if isinstance(value, list) and value else value
+    return _unknown_of("table" if isinstance(one, dict) else f"key in {title}", name, sorted(known))
 
 
 def _unknown_of(what: str, name: str, known: list[str]) -> str:

@@ -56,7 +56,10 @@ class BusPlan:
     length_m: Annotated[float, Key("length: sizes the cabin and its windows", "m", 6, 25)] = 12.0
     heating: Annotated[
         str,
-        Key("what warms the cabin below the heat pump's range", choices=("electric", "heat_pump", "fuel")),
+        Key(
+            "electric: a heat pump while it is mild, resistance below; heat_pump: one for far below zero; fuel: a diesel burner in the cold",
+            choices=("electric", "heat_pump", "fuel"),
+        ),
     ] = "electric"
     cabin_degc: Annotated[float, Key("heated to", "degC", 0, 30)] = 18.0
     cooled_degc: Annotated[float, Key("cooled to; not below cabin_degc", "degC", 10, 40)] = 24.0
@@ -171,7 +174,7 @@ class FaultPlan:
         float | None, Key("comes again, on average so often; left out: comes once", "s", 0.1, 1e9)
     ] = None
     probability: Annotated[float, Key("with which it comes, each time", "", 0, 1)] = 1.0
-    parameters: dict[str, float | str | list[int]] = field(default_factory=dict)
+    parameters: dict[str, float | int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import re
 import tomllib
 
@@ -30,12 +31,21 @@ def places(text: str) -> dict[Place, int]:
     return _Scan(text.replace("\r\n", "\n")).run()
 
 
+def last_line(text: str) -> int:
+    """The line where the last table or assignment begins, of a text that ends too early to be TOML."""
+    scan = _Scan(text.replace("\r\n", "\n"))
+    with contextlib.suppress(LookupError, ValueError, RecursionError):
+        scan.run()
+    return scan.begun
+
+
 class _Scan:
-    """Goes once over the text. It is known to be TOML, so nothing is checked here."""
+    """Goes once over the text. It is known to be TOML, so all that is checked is that it does not stand still."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        self.begun = 1  # the line where the present table or assignment begins
         self.ends = [found.start() for found in re.finditer("\n", text)]
         self.lines: dict[Place, int] = {}
         self.tables: dict[Place, int] = {}  # how many tables an array of tables has so far
@@ -43,7 +53,7 @@ class _Scan:
     def run(self) -> dict[Place, int]:
         here: Place = ()
         while self.skip(_SPACE) < len(self.text):
-            line = self.line()
+            self.begun = line = self.line()
             if self.text.startswith("[", self.at):
                 array = self.text.startswith("[[", self.at)
                 self.at += 1 + array
@@ -99,13 +109,16 @@ class _Scan:
         self.value(here)
 
     def value(self, place: Place) -> None:
-        opening = self.text[self.at]
+        begin = self.at
+        opening = self.text[begin]
         if opening == "[":
             self.elements(place)
         elif opening == "{":
             self.inline(place)
         else:
             self.skip(_STRING if opening in "\"'" else _BARE)
+        if self.at == begin:
+            raise LookupError
 
     def elements(self, place: Place) -> None:
         self.at += 1

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from edge.errors import ScenarioError
 from sim_bus.scenario import model
-from sim_bus.scenario.places import Place, places
+from sim_bus.scenario.places import Place, last_line, places
 
 MAX_BYTES = 256_000
 MAX_CHAIN = 16
@@ -49,8 +49,8 @@ def find(where: str) -> Path:
         return Path(str(resources.files("sim_bus.scenarios") / f"{where}.toml"))
     if "/" in where or where.endswith(".toml"):
         return Path(where)
-    near = difflib.get_close_matches(where, ours, 3, 0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    near = difflib.get_close_matches(where, ours, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
     raise ScenarioError(f"no scenario {where!r}; {hint}ayaz sim --list shows ours, or give a path to a .toml")
 
 
@@ -105,10 +105,12 @@ def _text(path: Path) -> str:
 
 
 def _syntax(path: Path, text: str, error: ValueError) -> str:
-    """`tomllib`'s message with the line in front."""
+    """`tomllib`'s message with the line in front; of what has no end, the line where it begins."""
     found = _AT_LINE.fullmatch(str(error))
+    if found and not found[2]:
+        return f"{path}:{last_line(text)}: not TOML: {found[1]}, which the file has not to its end"
     what, line = (found[1], found[2]) if found else (str(error), "1")
-    return f"{path}:{line or text.rstrip().count(chr(10)) + 1}: not TOML: {what}"
+    return f"{path}:{line}: not TOML: {what}"
 
 
 def _base(path: Path, named: Any, line: int, above: tuple[Path, ...]) -> Source:

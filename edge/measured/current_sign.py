@@ -20,8 +20,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from edge.battery.model import FloatArray
+FloatArray = npt.NDArray[np.float64]
 
 STEP_S = 3.0  # the means of such stretches are compared: a logger may read voltage and current in turn
 CLEAR_STEP = 0.2  # of the largest current

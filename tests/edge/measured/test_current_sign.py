@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.battery.current_sign import current_sign
-from edge.battery.measured import Measured, load_measured
+from edge.measured import Measured, load_measured
+from edge.measured.current_sign import current_sign
 
 FILES = Path(__file__).parents[2] / "data/battery"
 US06, CAPACITY, SLOW = (

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.battery.measured import FLAGS, Measured, check_against_cell, load_measured
+from edge.battery.against_cell import check_against_cell
 from edge.battery.model import load_cell
 from edge.errors import DataError
+from edge.measured import FLAGS, Measured, load_measured
 
 SEED = 3
 GOOD = "time_s,current_A,voltage_V,temperature_C,soc\n0,1.5,3.7,25,0.5\n1,-2,3.75,,\n1.5,0,3.74,24.5,0.49\n"
