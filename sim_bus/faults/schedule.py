@@ -90,13 +90,12 @@ class Faults:
 
     def second(self, t_s: float) -> FaultEffects:
         """What acts on battery and vehicle in the second that begins at `t_s`; seconds must follow each other."""
-        if t_s < self._next_s:
-            if not self.acting:
-                return NOTHING
-            self._forget()
-        else:
-            self._forget()
+        if self.began or self.ended:  # what was told with the second before
+            self.began, self.ended, self.restarts = [], [], []
+        if t_s >= self._next_s:
             self._change(t_s)
+        if not self.acting:
+            return NOTHING
         effects = FaultEffects(labels=self.labels)
         for act in self._physical:
             ACTIONS[act.kind.name](effects, act, t_s - act.at_s, (self.size.strings, self.size.cells))
@@ -109,11 +108,6 @@ class Faults:
     def plans_of(self, area: Area) -> list[Act]:
         """Every fault of an area as it would act: to be checked before anything runs."""
         return [line.act_at(line.plan.at_s) for line in self._lines if line.kind.area == area]
-
-    def _forget(self) -> None:
-        """What was told with the second before."""
-        if self.began or self.ended:
-            self.began, self.ended, self.restarts = [], [], []
 
     def _change(self, t_s: float) -> None:
         for line in self._lines:
@@ -231,12 +225,10 @@ def _wrong(known: Parameter, value: object) -> str:
         )
     if not isinstance(value, (float, int)) or isinstance(value, bool):
         return "must be a number"
-    if isinstance(known.default, int) and value != int(value if math.isfinite(value) else 0):
-        return "must be a whole number"
-    unit = f" {known.unit}" if known.unit else ""
-    return (
-        "" if known.low <= value <= known.high else f"must lie between {known.low:g} and {known.high:g}{unit}"
-    )
+    if not known.low <= value <= known.high:
+        unit = f" {known.unit}" if known.unit else ""
+        return f"must lie between {known.low:g} and {known.high:g}{unit}"
+    return "must be a whole number" if isinstance(known.default, int) and value != int(value) else ""
 
 
 def _where(

@@ -26,6 +26,7 @@ from sim_bus.faults.schedule import SECOND_US, Act, Faults, titled
 
 BITRATE = (500_000, 500_000, 250_000)  # dbc/README.md
 MOST_BYTES = 8
+MOST_BITS = 160  # of a frame of so many bytes, with stuff bits and the pause behind it
 BUS_OFF_ERRORS = 32  # a failed sending counts 8, and at 256 the controller leaves the bus (ISO 11898-1)
 # linux/can/error.h: classes in the id, what kind of protocol error in data[2], where in data[3]
 ERR_PROTOCOL, ERR_BUS_ERROR = 0x08, 0x80
@@ -178,20 +179,31 @@ def wrong_length(wire: Wire, act: Act, begin_us: int, frames: Frames) -> Frames:
 
 def flood(wire: Wire, act: Act, begin_us: int, frames: Frames) -> Frames:
     """Zeros of one id; they go as often as the bus bears, and what waits behind them goes where there is time left."""
+    frame_id = int(act.number("id"))
     for channel in wire.channels(act):
-        one = _plain(1, channel, begin_us, int(act.number("id")), MOST_BYTES)
-        most_hz = BITRATE[channel] / float(bits_on_bus(one)[0][0])
+        most_hz = BITRATE[channel] / _bits_of_zeros(frame_id)
         rate_hz = min(act.number("rate_hz"), most_hz)
-        waits = (frames["channel"] == channel) & (_priority(frames) >= one["id"][0])
-        needs = float(bits_on_bus(frames[waits])[0].sum()) / BITRATE[channel]
-        left = 1 - rate_hz / most_hz
-        lost = np.flatnonzero(waits)[act.random.random(int(waits.sum())) * needs >= left]
         begin = _count_at(act, begin_us, rate_hz)
         number = np.arange(begin, _count_at(act, begin_us + SECOND_US, rate_hz))
-        more = np.repeat(one, len(number))
-        more["time_us"] = np.ceil(number * (1e6 / rate_hz)).astype(np.int64) + round(act.at_s * 1e6)
+        times = np.ceil(number * (1e6 / rate_hz)).astype(np.int64) + round(act.at_s * 1e6)
+        waits = np.flatnonzero((frames["channel"] == channel) & (_priority(frames) >= frame_id))
+        lost = _crowded_out(act, frames, waits, channel, 1 - rate_hz / most_hz)
+        more = _plain(len(times), channel, times, frame_id, MOST_BYTES)
         frames = np.concatenate([np.delete(frames, lost), more])
     return frames
+
+
+@cache
+def _bits_of_zeros(frame_id: int) -> float:
+    return float(bits_on_bus(_plain(1, 0, 0, frame_id, MOST_BYTES))[0][0])
+
+
+def _crowded_out(act: Act, frames: Frames, waits: IntArray, channel: int, left: float) -> IntArray:
+    """Of those that wait: which find no place in what is left of the second, 0 to 1; drawn."""
+    if len(waits) * MOST_BITS <= left * BITRATE[channel]:
+        return waits[:0]
+    needs = float(bits_on_bus(frames[waits])[0].sum()) / BITRATE[channel]
+    return waits[act.random.random(len(waits)) * needs >= left]
 
 
 def _count_at(act: Act, t_us: int, rate_hz: float) -> int:
