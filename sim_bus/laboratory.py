@@ -44,7 +44,7 @@ class _Bench:
 
     def run(self, current_a: FloatArray, step_s: float) -> Test:
         """From full and rested after a charge."""
-        time = step_s * np.arange(1, len(current_a) + 1)
+        time: FloatArray = np.arange(1, len(current_a) + 1).astype(np.float64) * step_s
         volts = run_cell(self.cell, time, current_a, self.degc, 1.0, step_s, hysteresis=1.0)
         return time, current_a, volts
 
