@@ -44,16 +44,17 @@ def book(double dt_s, const double[::1] string_a, const double[:, ::1] inner_v, 
     passed (strings, 3): charge out, charge in (positive), As; and the square of the current, A2 s.
     """
     cdef Py_ssize_t s, n
-    cdef double total, bled, drop
+    cdef double total, bled, drop, amps
     for s in range(inner_v.shape[0]):
         total = bled = 0
-        passed[s, 0] += dt_s * max(string_a[s], 0.0)
-        passed[s, 1] -= dt_s * min(string_a[s], 0.0)
-        passed[s, 2] += dt_s * string_a[s] * string_a[s]
+        amps = string_a[s]
+        passed[s, 0] += dt_s * max(amps, 0.0)
+        passed[s, 1] -= dt_s * min(amps, 0.0)
+        passed[s, 2] += dt_s * amps * amps
         for n in range(inner_v.shape[1]):
-            drop = busbar_ohm[s, n] * string_a[s]
+            drop = busbar_ohm[s, n] * amps
             core_j[s, n] += dt_s * (heat_w[s, n] + inner_v[s, n] * (drain_a[s, n] - bled_a[s, n]))
-            surface_j[s, n] += dt_s * drop * string_a[s]
+            surface_j[s, n] += dt_s * drop * amps
             bled += inner_v[s, n] * bled_a[s, n]
             cell_v[s, n] = inner_v[s, n] - drop
             total += cell_v[s, n]
@@ -62,17 +63,19 @@ def book(double dt_s, const double[::1] string_a, const double[:, ::1] inner_v, 
 
 
 def warm(double dt_s, const double[::1] p, double ambient_degc, double flow,
-         const double[:, ::1] core_j, const double[:, ::1] surface_j, const double[::1] case_j, double tank_j,
-         double[:, ::1] core, double[:, ::1] surface, double[:, ::1] coolant, double[::1] case, double[::1] tank):
-    """Let heat flow for dt_s, in which core_j, surface_j, case_j, tank_j came up; returns what the ambient got, J.
+         const double[:, ::1] core_j, const double[:, ::1] surface_j, const double[::1] case_j,
+         double tank_j, double[:, ::1] core, double[:, ::1] surface, double[:, ::1] coolant,
+         double[::1] case, double[::1] tank):
+    """Let heat flow for dt_s, in which core_j, surface_j, case_j, tank_j came up; returns the ambient's, J.
 
-    The coolant is implicit (it passes many cells in a second), swept the way that it flows; the rest is explicit.
+    The coolant is implicit (it passes many cells in a second), swept as it flows; the rest is explicit.
     Every flow is taken from one node and given to another: nothing is lost but to the ambient.
     """
     cdef Py_ssize_t s, n, last = core.shape[1] - 1
     cdef double carried = dt_s * flow * p[FLOW]         # J/K: what passes
     cdef double dips = dt_s * p[SURFACE_COOLANT]
-    cdef double first = tank[0], upstream, out, into_case, before, after, inner, lost, came = tank_j
+    cdef double first = tank[0], came = tank_j, upstream, warmth, out, into_case, before, after, inner, lost
+    cdef int ends
     lost = dt_s * p[TANK_AMBIENT] * (first - ambient_degc)
     tank[0] -= lost / p[TANK_J]
     for s in range(core.shape[0]):
@@ -80,18 +83,16 @@ def warm(double dt_s, const double[::1] p, double ambient_degc, double flow,
         into_case = case_j[s]
         before = 0
         for n in range(last + 1):
-            coolant[s, n] = ((p[COOLANT_J] * coolant[s, n] + carried * upstream + dips * surface[s, n])
+            warmth = surface[s, n]
+            coolant[s, n] = ((p[COOLANT_J] * coolant[s, n] + carried * upstream + dips * warmth)
                              / (p[COOLANT_J] + carried + dips))
-            inner = dt_s * p[CORE_SURFACE] * (core[s, n] - surface[s, n])
-            out = dt_s * p[SURFACE_CASE] * (surface[s, n] - case[s])
-            if n == 0:
-                out += dt_s * p[END_CASE] * (surface[s, n] - case[s])
-            if n == last:
-                out += dt_s * p[END_CASE] * (surface[s, n] - case[s])
-            after = dt_s * p[NEIGHBOUR] * (surface[s, n] - surface[s, n + 1]) if n < last else 0.0
+            inner = dt_s * p[CORE_SURFACE] * (core[s, n] - warmth)
+            ends = (n == 0) + (n == last)
+            out = dt_s * (p[SURFACE_CASE] + ends * p[END_CASE]) * (warmth - case[s])
+            after = dt_s * p[NEIGHBOUR] * (warmth - surface[s, n + 1]) if n < last else 0.0
             core[s, n] += (core_j[s, n] - inner) / p[CORE_J]
             surface[s, n] += (surface_j[s, n] + inner + before - after - out
-                              - dips * (surface[s, n] - coolant[s, n])) / p[SURFACE_J]
+                              - dips * (warmth - coolant[s, n])) / p[SURFACE_J]
             into_case += out
             before = after
             upstream = coolant[s, n]

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from sim_bus.doors import FloatArray
 
 ITERATIONS = 60  # two are the rule
-SOLVED_RATE = (
-    0.02  # capacities per hour: after a smaller change nothing is left (its error is of second order)
-)
+# The last step of all is one that is small in current and voltage: what it leaves is of second order.
+SOLVED_RATE = 0.02  # capacities per hour
+SOLVED_SHARE = 0.002  # of the voltage: in deep frost the kinetics are steep, and few amperes are much
 STRIDE_RATE = 20.0  # the most that a current changes at once
 
 
@@ -41,7 +41,7 @@ def solve(
         solved = True
         for s, string_v, ohm, amps in lines:
             change = (string_v - bus_v) / ohm
-            if abs(change) < small_a:
+            if abs(change) < small_a and abs(string_v - bus_v) < SOLVED_SHARE * abs(string_v):
                 current_a[s] = amps + change
             else:
                 solved = False
