@@ -59,6 +59,17 @@ def test_another_battery_than_the_databases(strings: int, cells: int) -> None:
         load_layout(None, strings, cells)
 
 
+def test_a_smaller_battery_has_databases_of_its_own(tmp_path: Path) -> None:
+    """One string of 16 cells and 4 sensors, out of ours."""
+    here = folder(tmp_path, "bms", r" SG_ String(2_|1_Cell(?!Count|0(0\d|1[0-6])_)|1_Temp(?!0[1-4])).*\n", "")
+    bms = (tmp_path / "bms.dbc").read_text("ascii")
+    (tmp_path / "bms.dbc").write_text(re.sub(r"(?m)^(CM_|VAL_).* String2_.*\n", "", bms), "ascii")
+    layout = load_layout(here, 1, 16)
+    assert (layout.sensors, layout.slots()) == (4, len(scalars(1)) + 2 * 16 + 4)
+    pages = {s.name: s.row[-2] for s in layout.sent}
+    assert (pages["BMS_CellVoltages1"], pages["BMS_CellTemps1"], pages["BMS_Balancing1"]) == (4, 1, 1)
+
+
 def test_other_places_and_periods_are_the_databases_business(tmp_path: Path) -> None:
     here = folder(tmp_path, "inverter", r'"GenMsgCycleTime" BO_ 768 20', '"GenMsgCycleTime" BO_ 768 50')
     rows = {s.name: s.row for s in load_layout(here, 2, 176).sent}
