@@ -36,7 +36,7 @@ class Day:
     """What a bus of the demo lives, a scenario or a measured cell of `sim_bus/playbacks`, and its `[battery]`."""
 
     name: str
-    battery: str = 'cell = "lfp_bus"'
+    battery: str = 'cell = "lfp_280"'
     measured: bool = False
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from sim_bus.battery.cell import NUMBERS, TEXTS, Cell
 from sim_bus.battery.cells import run_cell
 
@@ -85,7 +86,14 @@ def branch(file: File, soc: FloatArray) -> FloatArray:
 
 # ---- the model and what is known of it before ----------------------------------------------------------------------
 
-SHAPED = ("ohmic_ohm", "exchange_a", "anode_diffusion_s", "cathode_diffusion_s", "electrolyte_ohm", "slow_ohm")
+SHAPED = (
+    "ohmic_ohm",
+    "exchange_a",
+    "anode_diffusion_s",
+    "cathode_diffusion_s",
+    "electrolyte_ohm",
+    "slow_ohm",
+)
 FLAT = ("electrolyte_s", "slow_s", "hysteresis_factor")  # over temperature only
 KEYS = (*SHAPED, *FLAT)
 SPLIT = 1.5  # the anode's exchange current over the cathode's: voltages of one cell don't tell them apart
@@ -100,10 +108,33 @@ FIRST = {  # at 25 degC for 1 Ah: value, activation energy in J/mol, sd of ln ab
     "slow_s": (400.0, 10e3, 0.5),
     "hysteresis_factor": (1.0, 0.0, 0.2),
 }
-SOC_SD = {"anode_diffusion_s": 0.5, "cathode_diffusion_s": 0.5, "ohmic_ohm": 0.1}  # of ln, between neighbours in soc
+SOC_SD = {
+    "anode_diffusion_s": 0.5,
+    "cathode_diffusion_s": 0.5,
+    "ohmic_ohm": 0.1,
+}  # of ln, between neighbours in soc
 SOC_SD_ELSE = 0.2
 BEND_SD = 0.15  # of ln, from the straight line over 1/T through the neighbours
-KNOTS = np.array([0, 0.005, 0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.15, 0.2, *np.arange(0.25, 0.9, 0.05), 0.9, 0.94, 0.97, 0.985, 1.0])
+KNOTS = np.array(
+    [
+        0,
+        0.005,
+        0.01,
+        0.02,
+        0.035,
+        0.05,
+        0.07,
+        0.1,
+        0.15,
+        0.2,
+        *np.arange(0.25, 0.9, 0.05),
+        0.9,
+        0.94,
+        0.97,
+        0.985,
+        1.0,
+    ]
+)
 HEAT_KNOTS = np.array([0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 OCV_SD_V, OCV_SD_SOC = 0.004, 0.002  # of the bends of the slow tests' OCV: in V, and in soc times the slope
 LOOP_SD = 0.3  # of ln of the hysteresis
@@ -224,7 +255,13 @@ class Fit:
             for t in range(1, t_n - 1):
                 f = (inv[t] - inv[t - 1]) / (inv[t + 1] - inv[t - 1])
                 for z in range(z_n):
-                    row(**{f"_{where[t - 1, z]}": (f - 1) / BEND_SD, f"_{where[t, z]}": 1 / BEND_SD, f"_{where[t + 1, z]}": -f / BEND_SD})
+                    row(
+                        **{
+                            f"_{where[t - 1, z]}": (f - 1) / BEND_SD,
+                            f"_{where[t, z]}": 1 / BEND_SD,
+                            f"_{where[t + 1, z]}": -f / BEND_SD,
+                        }
+                    )
         slope = np.abs(np.interp(KNOTS, SOC, np.gradient(m.ocv, SOC)))
         sd = OCV_SD_V + OCV_SD_SOC * slope
         for k, w in enumerate(place[1]):
@@ -248,7 +285,11 @@ class Fit:
                 t, temps = hit[0][0], self.model.temps
                 low = temps[t - 1] if t else -300.0
                 high = temps[t + 1] if t + 1 < temps.size else 300.0
-                return [k for k, task in enumerate(self.tasks) if task.file.temp.max() > low and task.file.temp.min() < high]
+                return [
+                    k
+                    for k, task in enumerate(self.tasks)
+                    if task.file.temp.max() > low and task.file.temp.min() < high
+                ]
         return list(range(len(self.tasks)))
 
     def jacobian(self, x: FloatArray) -> FloatArray:
@@ -295,7 +336,10 @@ class Fit:
 def report(tasks: list[Task], cell: Cell, note: str) -> None:
     for t in tasks:
         e = 1e3 * t.error(cell)
-        print(f"  {t.file.name:28s} {note:8s} rms {np.sqrt((e**2).mean()):6.1f} mV  largest {np.abs(e).max():6.1f}", flush=True)
+        print(
+            f"  {t.file.name:28s} {note:8s} rms {np.sqrt((e**2).mean()):6.1f} mV  largest {np.abs(e).max():6.1f}",
+            flush=True,
+        )
 
 
 def thin(file: File, bin_s: float) -> File:
@@ -316,7 +360,9 @@ def thinned(path: Path, bin_s: float) -> File:
     return thin(file, bin_s) if np.median(np.diff(file.time)) < bin_s / 2 else file
 
 
-def slow_branches(discharge: File, charge: File, capacity_ah: float, back: float) -> tuple[FloatArray, FloatArray]:
+def slow_branches(
+    discharge: File, charge: File, capacity_ah: float, back: float
+) -> tuple[FloatArray, FloatArray]:
     """Voltages over SOC: going down from full, and coming up; `back` is what the charge's counting is multiplied by."""
     down = branch(discharge, 1 - discharge.charge_ah() / capacity_ah)
     up = branch(charge, -charge.charge_ah() * back / capacity_ah)
@@ -388,7 +434,9 @@ def lg(folder: Path) -> Subject:
         end = int(np.argmax(file.current < -0.02)) or file.time.size
         file = File(file.name, *(c[:end] for c in (file.time, file.current, file.volts, file.temp, file.soc)))
         tasks.append(Task(file, 1.0, LG_AH[degc(p)], 1.0, 10.0, 0.5))
-    judged = [task(p) for kind in ("Mixed1", "Mixed2", "UDDS") for p in sorted(folder.glob(f"{kind}_*.csv.gz"))]
+    judged = [
+        task(p) for kind in ("Mixed1", "Mixed2", "UDDS") for p in sorted(folder.glob(f"{kind}_*.csv.gz"))
+    ]
     temps, socs = np.array([-20.0, -10.0, 0.0, 10.0, 25.0, 40.0]), np.array([0.0, 0.1, 0.3, 0.7, 1.0])
     model = Model((down + up) / 2, np.clip(0.3 * (up - down), 1e-4, None), chen, (0.03, 0.90), (0.91, 0.27),
                   np.array([0.005, 0.015, 0.04, 0.1]), temps, socs, first_x(temps, socs, 2.7))  # fmt: skip
@@ -442,7 +490,12 @@ def toml(cell: Cell) -> str:
         lines += ["", "[[sources]]", *(f'{k} = "{v}"' for k, v in source.items())]
     lines += ["", "[potential]", f"soc = {row(cell.soc)}"]
     lines += [f"{k} = {row(v)}" for k, v in cell.potential.items()]
-    lines += ["", "[stoichiometry]", f"anode = {row(np.array(cell.anode))}", f"cathode = {row(np.array(cell.cathode))}"]
+    lines += [
+        "",
+        "[stoichiometry]",
+        f"anode = {row(np.array(cell.anode))}",
+        f"cathode = {row(np.array(cell.cathode))}",
+    ]
     lines += ["", "[hysteresis]", f"width_soc = {row(cell.width_soc)}", f"share = {row(cell.share)}"]
     lines += ["", "[dynamics]", f"temp_degc = {row(cell.temp_degc)}", f"soc = {row(cell.dynamics_soc)}"]
     for key, rows in cell.dynamics.items():
@@ -458,7 +511,7 @@ BUS_SUMMARY = "Prismatic LFP cell of the 280 Ah class for a bus: a123_26650's ch
 def bus(small: Cell) -> Cell:
     """The small cell's chemistry at 280 Ah; an energy cell's ohmic resistance. Mass and heat: EVE LF280K's data sheet."""
     ratio = BUS_AH / small.capacity_ah
-    scale = {key: 1 / ratio for key in ("electrolyte_ohm", "slow_ohm")}
+    scale = dict.fromkeys(("electrolyte_ohm", "slow_ohm"), 1 / ratio)
     scale |= {"ohmic_ohm": BUS_OHMIC / ratio, "anode_exchange_a": ratio, "cathode_exchange_a": ratio}
     return replace(
         small, name="lfp_280", summary=BUS_SUMMARY, capacity_ah=BUS_AH, voltage_min_v=2.5, voltage_max_v=3.65, mass_kg=5.4,
@@ -470,7 +523,10 @@ def bus(small: Cell) -> Cell:
     )  # fmt: skip
 
 
-SUBJECTS: dict[str, tuple[Callable[[Path], Subject], str]] = {"a123_26650": (a123, "a123_lfp"), "lg_hg2": (lg, "lg_hg2_nmc")}
+SUBJECTS: dict[str, tuple[Callable[[Path], Subject], str]] = {
+    "a123_26650": (a123, "a123_lfp"),
+    "lg_hg2": (lg, "lg_hg2_nmc"),
+}
 
 
 def left_out(subject: Subject, temp_degc: float) -> None:

@@ -20,6 +20,7 @@ from rich.table import Column
 from edge.command import finite
 from sim_bus.fleet import fleet_jobs, live_fleet
 from sim_bus.job import Job, Moment, live
+from sim_bus.laboratory import TEMPS, parse_temps, run_laboratory
 from sim_bus.sinks import STDOUT, is_live
 
 
@@ -206,6 +207,25 @@ def _check_usage(
 PATH = click.Path(path_type=Path)
 
 
+def _live_laboratory(
+    cell: str, scenario: str | None, playback: Path | None, to: str | None, temps: str | None, seed: int, as_json: bool
+) -> None:  # fmt: skip
+    """Its tests, a line for each file on a terminal."""
+    if to is None or scenario is not None or playback is not None:
+        raise click.UsageError("--laboratory CELL wants --to FOLDER, and neither SCENARIO nor --playback")
+
+    def show(path: Path) -> None:
+        if sys.stderr.isatty():
+            print(path, file=sys.stderr)
+
+    chosen = parse_temps(temps) if temps is not None else TEMPS
+    files = run_laboratory(cell, Path(to), chosen, seed, show)
+    if as_json:
+        print(json.dumps({"laboratory": cell, "seed": seed, "files": [str(path) for path in files]}))
+    else:
+        print(f"{cell}, seed {seed}: {len(files)} tests written to {to}")
+
+
 @click.command()
 @click.argument("scenario", required=False)
 @click.option("--to", help="vcan0, INTERFACE:CHANNEL, FILE.log, .blf, .asc, .mf4 or .trc, or - for stdout.")
@@ -243,12 +263,14 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--fleet", type=click.IntRange(1, 10_000), help="So many buses, each different; {bus} in names."
 )
+@click.option("--laboratory", help="Tests of one simulated CELL into the folder --to, for `ayaz fit-cell`.")
+@click.option("--temps", help="With --laboratory: its temperatures in degC.  [default: -20,-10,0,10,25,40]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
 @click.option("--list", "listing", is_flag=True, help="What scenarios there are, and what each is for.")
 def sim(
     scenario: str | None, to: str | None, playback: Path | None, parallel: int, seed: int, duration: float | None,
     speed: float | None, truth: Path | None, truth_every: float, plot: Path | None, fleet: int | None, as_json: bool,
-    listing: bool,
+    listing: bool, laboratory: str | None, temps: str | None,
 ) -> None:  # fmt: skip
     """The simulated bus on a CAN interface or into a log, with its truth beside it.
 
@@ -259,9 +281,13 @@ def sim(
               ayaz sim winter_day --to - --duration 60 | canplayer vcan0=bms
               ayaz sim winter_day --fleet 100 --to "{bus}.blf" --truth "{bus}.parquet"
               ayaz sim --playback US06_-10.csv.gz --to udp_multicast:239.74.163.2
+              ayaz sim --laboratory lfp_280 --temps=-20,0,25 --to lab
     """
     if listing:
         _show_list()
+        return
+    if laboratory is not None:
+        _live_laboratory(laboratory, scenario, playback, to, temps, seed, as_json)
         return
     _check_usage(scenario, playback, fleet, as_json, [to, truth, plot], to)
     job = Job(

@@ -68,7 +68,7 @@ class EnergyJ:
 
     def total(self) -> float:
         """What the battery must have given."""
-        return sum(vars(self).values())
+        return float(sum(vars(self).values()))
 
 
 @dataclass

@@ -183,7 +183,7 @@ class Simulation:
         strings, cells = self.battery.shape
         nothing = np.zeros(strings, np.bool_)
         orders = Orders(0, nothing, False, 0.0, 0.0, 0.0, False, False, np.zeros((strings, cells), np.bool_))
-        return self._truth(orders)[-1].copy()
+        return np.array(self._truth(orders)[-1])
 
     def _truth(self, orders: Orders) -> FloatArray:
         """(STEPS, columns)."""

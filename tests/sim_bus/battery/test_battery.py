@@ -53,7 +53,9 @@ def test_charge_is_counted() -> None:
     for _ in range(600):
         drive(b, orders, 9e3, STEP_S)
         moved += b.string_a * STEP_S / 3600
-    assert (before - b.soc * b.capacity_ah).mean(axis=1) == pytest.approx(moved, rel=1e-4), "ageing takes a little"
+    assert (before - b.soc * b.capacity_ah).mean(axis=1) == pytest.approx(moved, rel=1e-4), (
+        "ageing takes a little"
+    )
 
 
 def test_strings_of_different_charge_equalise() -> None:
