@@ -22,17 +22,18 @@ def catalogue() -> Catalogue:
 def test_every_cell_and_sensor_has_its_role_once(catalogue: Catalogue) -> None:
     places = Counter((s.role, s.string, s.index) for s in catalogue.signals if s.role)
     assert max(places.values()) == 1
-    for role, count in (("cell_voltage", 176), ("cell_temp", 44)):
+    for role, count in (("cell_voltage", 176), ("cell_temp", 44), ("balancing", 176)):
         for string in (1, 2):
             assert sorted(i for r, s, i in places if (r, s) == (role, string)) == list(range(1, count + 1))
     roles = {role for role, _, _ in places}
+    assert roles >= {"pack_serial", "cell_count"}
     assert {"pack_current", "string_current", "bms_soc", "pack_voltage", "contactors", "insulation"} <= roles
 
 
 def test_every_mapped_signal_is_decoded(catalogue: Catalogue) -> None:
     decoder = Decoder.from_catalogue(catalogue)
     slots = [decoder.slot(s.channel, s.message, s.signal) for s in catalogue.signals]
-    assert len(set(slots)) == len(slots) > 450
+    assert len(set(slots)) == len(slots) > 800
 
 
 def test_protected_messages_have_what_protects_them(catalogue: Catalogue) -> None:
@@ -44,6 +45,23 @@ def test_protected_messages_have_what_protects_them(catalogue: Catalogue) -> Non
         assert ("AliveCounter" in names) == (rule.counter is not None), rule.message
         assert ("Checksum" in names) == (rule.checksum is not None), rule.message
         assert rule.timeout_ms > rule.period_ms > 0
+
+
+def test_each_number_can_say_that_it_is_not_available(catalogue: Catalogue) -> None:
+    """All ones, of a signed number the one without an opposite: beyond its limits, and told by the map. J1939 has its own."""
+    checked = 0
+    for s in catalogue.signals:
+        message = catalogue.channels[s.channel].database.get_message_by_name(s.message)
+        signal = message.get_signal_by_name(s.signal)
+        if message.is_extended_frame or signal.length == 1:
+            continue
+        raw = -(1 << signal.length - 1) if signal.is_signed else (1 << signal.length) - 1
+        assert s.not_available == (raw, raw), s.signal
+        if not signal.choices:
+            low, high = ((v - signal.offset) / signal.scale for v in (signal.minimum, signal.maximum))
+            assert not low - 0.5 <= raw <= high + 0.5, s.signal
+        checked += 1
+    assert checked > 450
 
 
 def test_messages_come_as_often_as_the_map_says(catalogue: Catalogue) -> None:

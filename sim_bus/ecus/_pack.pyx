@@ -116,7 +116,8 @@ cdef class Encoder:
         self.messages, self.layouts, self.fields, self.jitter_us = messages, layouts, fields, jitter_us
 
     def encode(
-        self, int64_t begin_us, int64_t step_us, const double[:, ::1] state, Frame[::1] out, int64_t[::1] ends,
+        self, int64_t begin_us, int64_t step_us, const double[:, ::1] state, Frame[::1] out,
+        int64_t[::1] ends,
     ):
         """Fill `out` with the second's frames, by message; those of message m end at `ends[m]`.
 

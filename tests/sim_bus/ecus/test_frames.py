@@ -269,10 +269,8 @@ def test_addresses_are_claimed_first_and_what_is_not_measured_is_not_available()
     for address in {int(i) & 0xFF for i in vehicle["id"]}:
         mine = vehicle[(vehicle["id"] & 0xFF) == address]
         assert int(mine["id"][0]) >> 8 & 0xFFFF == 0xEEFF
-    summary = of(
-        frames, BUSES[0].get_message_by_name("HVESSD3") if False else BUSES[2].get_message_by_name("AMB")
-    )
-    first = BUSES[2].get_message_by_name("AMB").decode(summary["data"][0, :8].tobytes(), scaling=False)
+    weather = BUSES[2].get_message_by_name("AMB")
+    first = weather.decode(of(frames, weather)["data"][0, :8].tobytes(), scaling=False)
     assert first["AmbientAirTemp"] == 0xFFFF, "it takes the body two seconds to feel the weather"
 
 
