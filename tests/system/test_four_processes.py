@@ -84,10 +84,10 @@ def compare(store: Store) -> None:
     def true(name: str, at_s: Any) -> Any:
         return np.interp(at_s, truth["time_s"], truth[name])
 
-    # The depot's time axis begins with the first stored sample; where that lies on the data's, voltage tells.
+    # The depot's time axis begins with the first stored sample, once the BMS has booted; where on the data, voltage tells.
     t, volts = series("CurrentVoltage")
     shift = min(
-        np.arange(-1.5, 1.5, 0.05), key=lambda s: np.median(abs(volts / CELLS - true("voltage_V", t + s)))
+        np.arange(-1.5, 5.0, 0.05), key=lambda s: np.median(abs(volts / CELLS - true("voltage_V", t + s)))
     )
     assert np.median(abs(volts / CELLS - true("voltage_V", t + shift))) < 0.003
     t, amps = series("CurrentCurrent")

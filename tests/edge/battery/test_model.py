@@ -54,8 +54,8 @@ def test_ocv_rises_and_stays_within_the_limits(name: str) -> None:
     assert (m.ocv_v < m.voltage_max_v + 0.05).all(), "colder than measured, the shape's end is carried on"
     assert (m.hysteresis_v >= 0).all()
     measured = name != "lfp_280"  # in the cold, half of what its slow tests leave apart is diffusion
-    assert m.hysteresis_v[:, (m.soc >= 0.1) & (m.soc <= 0.9)].max() <= (0.025 if measured else 0.07)
-    assert m.hysteresis_v.max() <= (0.05 if measured else 0.07)
+    assert m.hysteresis_v[:, (m.soc >= 0.1) & (m.soc <= 0.9)].max() <= (0.025 if measured else 0.08)
+    assert m.hysteresis_v.max() <= (0.05 if measured else 0.08)
     assert (m.hysteresis_v.max() > 0) == (m.chemistry == "LFP")
 
 
