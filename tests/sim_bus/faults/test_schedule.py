@@ -89,6 +89,25 @@ def test_the_same_seed_the_same_faults_and_one_more_shifts_none(faults_of: Make)
     assert lived(faults_of(*plans, seed=32)) != first
 
 
+def test_two_alike_are_not_drawn_alike(faults_of: Make) -> None:
+    """Each has streams of its own: when, where and what."""
+    often = FaultPlan("weak_cell", every_s=9, for_s=4)
+    loose = [
+        FaultPlan("loose_busbar", parameters={"string": 1, "cell": n, "flicker": 0.5, "ohm": 0.01})
+        for n in (1, 2)
+    ]
+    faults, acted, good = faults_of(often, often, *loose), [], []
+    for t in range(200):
+        effects = faults.second(float(t))
+        assert effects.busbar_ohm is not None
+        good.append((effects.busbar_ohm[0, :2] == 0).tolist())
+        acted.append([n in {act.index for act in faults.acting} for n in (0, 1)])
+    for pairs in (good, acted):
+        assert abs(np.corrcoef(np.array(pairs, np.float64).T)[0, 1]) < 0.5
+    one, other = (act.cell for act in faults.plans_of("battery")[:2])
+    assert one != other
+
+
 def test_labels_say_what_and_where(faults_of: Make) -> None:
     faults = faults_of(
         FaultPlan("weak_cell", parameters={"string": 2, "cell": 9}),

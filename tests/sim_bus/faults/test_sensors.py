@@ -108,6 +108,8 @@ def test_dropout_is_not_available(faults_of: Make, readings: Read, share: float)
         assert not np.isnan(read[:, 1]).any()
         gone += np.isnan(read[:, 0]).tolist()
     assert abs(np.mean(gone) - share) < 0.08
+    samples = np.array(gone).reshape(100, -1)
+    assert (samples.any(axis=1) & ~samples.all(axis=1)).any() == (share < 1), "sample by sample"
 
 
 def test_wires_are_swapped(faults_of: Make, readings: Read) -> None:

@@ -101,6 +101,12 @@ def test_repeated_are_refused_by_their_counter(
         assert (np.diff(own["time_us"])[::2] <= 1000).all()
 
 
+def test_repeated_late_still_come_within_their_second(faults_of: Make, seconds: list[Frames]) -> None:
+    plan = FaultPlan("repeated_frames", parameters={"share": 1.0, "delay_ms": 1000.0})
+    came = lived(faults_of(plan), seconds)
+    assert counted(came) == 2 * counted(seconds)
+
+
 def test_bad_checksums_are_refused_and_nothing_else_is(
     faults_of: Make, seconds: list[Frames], ledger: Callable[..., dict[str, dict[str, int]]]
 ) -> None:
@@ -158,6 +164,15 @@ def test_wrong_length(
     short = sum(int((a["length"] < b["length"]).sum()) for a, b in zip(came, seconds, strict=True))
     assert counts["too_short"] == counts["refused"] == short
     assert (short > 0) == (length != 8)
+
+
+def test_a_drawn_length_is_any_but_the_right_one(faults_of: Make, seconds: list[Frames]) -> None:
+    frames = [second[is_of(second, 0)] for second in seconds]
+    for second in frames:
+        second["length"] = 4
+        second["data"][:, 4:] = 0
+    came = lived(faults_of(FaultPlan("wrong_length", parameters={"share": 1.0})), frames)
+    assert set(np.concatenate(came)["length"].tolist()) == set(range(9)) - {4}
 
 
 def test_a_flood_is_as_dense_as_said_over_the_seconds(
