@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,44 @@ def test_never_beyond_bounds():
     assert np.isfinite(ageing.loss).all()
     assert 0 < ageing.loss[0, 0] <= 0.95
     assert np.isfinite(ageing.gain).all()
+
+
+def arrhenius(energy: float, degc: float) -> float:
+    return math.exp(-energy / 8.314462618 * (1 / (degc + 273.15) - 1 / 298.15))
+
+
+@pytest.mark.parametrize("degc", [-10.0, 25.0, 45.0])
+@pytest.mark.parametrize("soc", [0.0, 0.5, 0.875, 1.0])
+@pytest.mark.parametrize("days", [30.0, 885.0])
+def test_the_calendar_is_naumann_2018(degc: float, soc: float, days: float):
+    """The study's constants once more, plainly: its longest test took 885 days."""
+    seconds = days * 86_400
+    loss = 1.2571e-5 * arrhenius(17_126, degc) * (2.8575 * (soc - 0.5) ** 3 + 0.60225) * math.sqrt(seconds)
+    gain = 3.4194e-10 * arrhenius(71_827, degc) * (-3.3903 * (soc - 0.5) ** 2 + 1.5604) * seconds
+    aged = stored(seconds / YEAR_S, degc, soc)
+    assert aged.loss == pytest.approx(loss, rel=1e-9)
+    assert aged.gain == pytest.approx(gain, rel=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("depth", [0.6, 0.8, 1.0])
+def test_cycles_are_naumann_2020(rate: float, depth: float):
+    """Half a cycle of that depth, and the rest of 500 at its end: discharge only, so that the cold has no part."""
+    aged = Ageing(ONE, RATED_AH)
+    aged.step(0.0, ONE * (1 - depth), ONE * 25, ONE * 500 * 2 * RATED_AH, ONE * 0, ONE * rate)
+    loss = (0.0630 * rate + 0.0971) * (4.0253 * (depth - 0.6) ** 3 + 1.0923) * math.sqrt(500) / 100
+    gain = (-0.0020 * rate + 0.0021) * (6.8477 * (depth - 0.5) ** 3 + 0.9182) * 500 / 100
+    assert aged.loss == pytest.approx(loss, rel=1e-9)
+    assert aged.gain == pytest.approx(gain, rel=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.25, 1.0])
+@pytest.mark.parametrize("degc", [-10.0, 10.0])
+def test_cold_charging_is_schimpe_2018(rate: float, degc: float):
+    """What charge adds to the loss of as much discharge, in Ah of the study's cell of 3 Ah."""
+    put_in, taken_out = Ageing(ONE * 0.5, RATED_AH), Ageing(ONE * 0.5, RATED_AH)
+    cycles = 20
+    put_in.step(0.0, ONE * 0.5, ONE * degc, ONE * 0, ONE * cycles * RATED_AH, ONE * rate)
+    taken_out.step(0.0, ONE * 0.5, ONE * degc, ONE * cycles * RATED_AH, ONE * 0, ONE * rate)
+    loss = 4.01e-4 * arrhenius(-55_546, degc) * math.exp(2.64 * (rate - 1)) * math.sqrt(3.0 * cycles)
+    assert put_in.loss - taken_out.loss == pytest.approx(loss, rel=1e-9)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import ScenarioError
-from sim_bus.battery.battery import BLEEDER_OHM, LINK_F, Battery
+from sim_bus.battery.ageing import Ageing
+from sim_bus.battery.battery import BLEEDER_OHM, LETS_GO, LINK_F, Battery
 from sim_bus.doors import STEP_S, FaultEffects, Orders
 from sim_bus.scenario.model import BatteryPlan
 from sim_bus.streams import Streams
@@ -216,3 +217,97 @@ def test_impossible_orders() -> None:
         drive(b, orders, float("nan"), 1)
     with pytest.raises(ScenarioError, match="short_ohm"):
         drive(battery()[0], orders, 0.0, 1, FaultEffects(short_ohm=np.ones((1, 1))))
+
+
+def test_inverter_and_charger_let_go_at_their_limits() -> None:
+    """Frozen, half the voltage would give the most; warm and full, there would be no end of it."""
+    frozen, orders = battery(0.5, -30.0)
+    drive(frozen, orders, 1e9, 2)
+    lowest = LETS_GO[0] * frozen.cell.voltage_min_v * 12
+    assert frozen.voltage_v == pytest.approx(lowest, rel=1e-3)
+    full, orders = battery(0.98, 25.0)
+    drive(full, orders, -1e9, 2)
+    assert full.voltage_v == pytest.approx(LETS_GO[1] * full.cell.voltage_max_v * 12, rel=1e-3)
+
+
+def test_a_string_that_opens_under_load_carries_nothing_more() -> None:
+    b, orders = battery()
+    drive(b, orders, 10e3, 2)
+    assert (b.string_a > 10).all()
+    orders.contactors[0] = False
+    drive(b, orders, 5e3, 1)
+    assert b.string_a[0] == 0
+    assert b.closed.tolist() == [False, True]
+    soc = b.soc[0].copy()
+    drive(b, orders, 5e3, 60)
+    assert b.soc[0] == pytest.approx(soc, abs=1e-5), "its leakage only"
+
+
+def test_the_link_is_charged_from_the_highest_string() -> None:
+    b, orders = battery(soc_sd=0.0)
+    b.cells.soc[0] -= 0.45
+    orders.contactors[:] = False
+    drive(b, dataclasses.replace(orders, precharge=True), 0.0, STEP_S)
+    assert b.string_v[0] < b.string_v[1]
+    assert b.string_a[0] == 0 < b.string_a[1]
+    before = b.link_v
+    drive(b, dataclasses.replace(orders, precharge=True), 0.0, STEP_S)
+    assert b.string_a[1] * STEP_S == pytest.approx(LINK_F * (b.link_v - before), rel=1e-9)
+
+
+def test_cells_leak_each_its_own() -> None:
+    b, orders = battery(leakage_a=0.2, cells=176, soc_sd=0.0)
+    orders.contactors[:] = False
+    before = b.soc * b.capacity_ah
+    drive(b, orders, 0.0, 600)
+    leak_a = (before - b.soc * b.capacity_ah) * 6
+    assert leak_a.min() > 0
+    assert leak_a.mean() == pytest.approx(0.2, rel=0.15)
+    assert 0.3 < leak_a.std() / leak_a.mean() < 0.7, "a gamma distribution of shape 4 has 0.5"
+
+
+def test_what_is_drawn_for_one_thing_is_not_drawn_again_for_another() -> None:
+    b, _ = battery(cells=176, soc_sd=0.01)
+    drawn = [b.capacity_ah, b.resistance, b.soc, b.temp_degc]
+    off_diagonal = np.corrcoef([d.ravel() for d in drawn]) - np.eye(4)
+    assert np.abs(off_diagonal).max() < 0.3
+
+
+def test_a_fault_that_ends_leaves_the_cells_as_they_were() -> None:
+    b, orders = battery()
+    capacity, resistance = b.capacity_ah.copy(), b.resistance.copy()
+    half = np.full(b.shape, 0.5)
+    drive(b, orders, 0.0, 1, FaultEffects(capacity_factor=half, resistance_factor=1 / half))
+    assert b.capacity_ah == pytest.approx(capacity / 2)
+    assert b.resistance == pytest.approx(resistance * 2)
+    drive(b, orders, 0.0, 1)
+    assert b.capacity_ah == pytest.approx(capacity)
+    assert b.resistance == pytest.approx(resistance)
+
+
+def test_longer_steps_give_nearly_the_same() -> None:
+    short, orders = battery()
+    long, _ = battery()
+    drive(short, orders, 8e3, 120)
+    for _ in range(120):
+        long.step(1.0, 8e3, 20.0, 0.0, 1.0, orders, NONE)
+    assert long.cell_v == pytest.approx(short.cell_v, abs=5e-4)
+    assert long.soc == pytest.approx(short.soc, abs=1e-5)
+
+
+def test_age_follows_what_passed_through_the_strings() -> None:
+    """Three times ten seconds, out and in, against the laws fed by hand."""
+    factor = 1e5
+    b, orders = battery(age_years=0.0, ageing_factor=factor)
+    plain = Ageing(b.soc.copy(), b.cell.capacity_ah)
+    for watts in (9e3, -5e3, 4e3):
+        amps = []
+        for k in range(100):
+            drive(b, orders, watts if k % 10 < 7 else -watts / 3, STEP_S)
+            amps.append(b.string_a.copy())
+        a = np.array(amps)[:, :, None]
+        rate = (a * a).sum(axis=0) / np.abs(a).sum(axis=0) / b.cell.capacity_ah
+        out_ah, in_ah = (np.maximum(sign * a, 0).sum(axis=0) * STEP_S / 3600 for sign in (1, -1))
+        plain.step(10.0, b.soc, b.temp_degc, out_ah, in_ah, rate, factor)
+        assert b.ageing.loss == pytest.approx(plain.loss, rel=1e-9)
+        assert b.ageing.gain == pytest.approx(plain.gain, rel=1e-9)

@@ -102,7 +102,10 @@ def test_in_a_fault_contactors_open_under_load_only_after_a_while() -> None:
         (trouble.CELL_TEMP_WARM, {"degc": 53.0}),
         (trouble.CELL_SENSOR_LOST, {"cell_v": one_cell(NAN)}),
         (trouble.CELL_SENSOR_LOST, {"cell_v": one_cell(0.0)}),
+        (trouble.CELL_SENSOR_LOST, {"cell_v": one_cell(9.0)}),
         (trouble.TEMP_SENSOR_LOST, {"degc": np.array([20.0, NAN])}),
+        (trouble.TEMP_SENSOR_LOST, {"degc": np.array([20.0, -60.0])}),
+        (trouble.TEMP_SENSOR_LOST, {"degc": np.array([20.0, 200.0])}),
     ],
 )
 def test_lesser_trouble_warns_and_passes(code: trouble.Code, said: dict[str, float]) -> None:
@@ -169,3 +172,38 @@ def test_before_anything_was_read_it_says_nothing_of_it() -> None:
     assert np.isnan(values["DischargeCurrentLimit"]).all()
     assert values["State"][0] == INIT
     assert values["ContactorsClosed"][0] == 0
+
+
+def test_it_begins_as_wrong_as_the_plan_says() -> None:
+    assert Live(0.5, 0.1).bms.soc == pytest.approx(0.6)
+    assert Live(0.95, 0.1).bms.soc == 1.0
+
+
+def test_in_a_fault_it_says_that_it_allows_nothing() -> None:
+    live = Live().started()
+    assert live.bms.values()["DischargePowerLimit"][0] > 0
+    live.run(readings(kohm=10.0), 20)
+    values = live.bms.values()
+    assert values["State"][0] == FAULT
+    for name in ("DischargePowerLimit", "ChargePowerLimit", "DischargeCurrentLimit", "ChargeCurrentLimit"):
+        assert (values[name] == 0).all(), name
+
+
+def test_nothing_is_heated_before_the_contactors_are_closed() -> None:
+    orders = Live().run(readings(degc=-20.0, link_v=0.0), 6)
+    assert [o.state for o in orders][-1] == PRECHARGE
+    assert not any(o.heat for o in orders)
+    assert Live().started(degc=-20.0).run(readings(degc=-20.0))[0].heat
+
+
+@pytest.mark.parametrize("amps", [36.0, -18.0])
+def test_life_counters_count(amps: float) -> None:
+    live = Live().started()
+    before = live.bms.values()
+    live.run(readings(string_a=amps / STRINGS), 100)
+    gained = {name: v[0] - before[name][0] for name, v in live.bms.values().items()}
+    used, rests = ("Discharged", "Charged") if amps > 0 else ("Charged", "Discharged")
+    assert gained[f"Hvess{used}Charge"] == pytest.approx(abs(amps) * 100 / 3600)
+    assert gained[f"Hvess{used}Energy"] == pytest.approx(abs(amps) * 3.29 * CELLS * 100 / 3.6e6)
+    assert gained[f"Hvess{rests}Charge"] == gained[f"Hvess{rests}Energy"] == 0
+    assert gained["HvessHoursInService"] == pytest.approx(100 / 3600)

@@ -313,3 +313,71 @@ def test_readings_of_another_shape() -> None:
     with pytest.raises(ScenarioError, match="no such value"):
         ecus.frames(dataclasses.replace(r, values=lacking))
     assert ecus.frames(r).dtype == FRAME
+
+
+def test_messages_have_phases_and_jitter_of_their_own(minute: Frames) -> None:
+    """Those of one node and period don't come together, nor late together."""
+    names = [m.name for m in BUSES[0].messages if m.cycle_time == 100 and m.length <= 8]
+    assert len(names) >= 2
+    firsts = [int(of(minute, BUSES[0].get_message_by_name(n))["time_us"][0]) for n in names]
+    assert len(set(firsts)) == len(names)
+    late = sent(60, CanPlan(jitter_ms=3.0))[1]
+    ways = [
+        np.diff(of(late, BUSES[0].get_message_by_name(n))["time_us"].astype(np.int64))[:500] for n in names
+    ]
+    assert np.abs(np.corrcoef(ways) - np.eye(len(names))).max() < 0.3
+
+
+def test_the_nth_jitter_is_the_nth_number_of_the_messages_stream() -> None:
+    """However many were drawn at a time."""
+    late = sent(60, CanPlan(jitter_ms=2.0))[1]
+    for channel, name in ((0, "BMS_PackStatus"), (1, "INV_Torque")):
+        message = BUSES[channel].get_message_by_name(name)
+        times = of(late[late["channel"] == channel], message)["time_us"].astype(np.int64)
+        drawn = Streams(SEED)(f"ecus.jitter {channel}.{name}").standard_normal(len(times)) * 2000
+        limit = MOST_JITTER * message.cycle_time * 1000
+        at = np.arange(len(times)) * message.cycle_time * 1000 + np.rint(np.clip(drawn, -limit, limit))
+        assert (np.diff(times) == np.diff(at))[1:].all()  # the first may have waited for the end of the boot
+
+
+def test_another_period_of_one_message_shifts_no_other(tmp_path: Any) -> None:
+    folder, plans = resources.files("dbc"), []
+    for name in CHANNELS:
+        text = (folder / f"{name}.dbc").read_text("ascii")
+        changed = text.replace('"GenMsgCycleTime" BO_ 768 20', '"GenMsgCycleTime" BO_ 768 50')
+        assert (changed != text) == (name == "inverter")
+        (tmp_path / f"{name}.dbc").write_text(changed, "ascii")
+    plans = [CanPlan(jitter_ms=2.0), CanPlan(jitter_ms=2.0, folder=str(tmp_path))]
+    ours, theirs = ({f.tobytes() for f in sent(10, plan)[1] if f["id"] != 768} for plan in plans)
+    assert ours == theirs
+
+
+def test_pages_begin_anew_after_a_restart() -> None:
+    rng, ecus = np.random.default_rng(SEED), Ecus(STEADY, Streams(SEED))
+    for n in range(5):
+        ecus.frames(readings(n, rng))
+    ecus.restart("BMS", 5_000_000)
+    frames = np.concatenate([ecus.frames(readings(n, rng)) for n in range(5, 8)])
+    several = [m for m in BUSES[0].messages if m.is_multiplexed()]
+    assert several
+    for message in several:
+        (mux,) = (s for s in message.signals if s.is_multiplexer)
+        first = of(frames, message)["data"][0, mux.start // 8] & ((1 << mux.length) - 1)
+        assert first == min(n for s in message.signals for n in s.multiplexer_ids or ()), message.name
+
+
+def test_the_insulation_takes_eight_seconds_to_measure() -> None:
+    bus = BUSES[0]
+    (message,) = (m for m in bus.messages if any(s.name == "InsulationResistance" for s in m.signals))
+    signal = message.get_signal_by_name("InsulationResistance")
+    frames = of(sent(14)[1], message)
+    ones = (1 << signal.length) - 1
+    missing = np.array([raw(message, f, "InsulationResistance") == ones for f in frames])
+    times = frames["time_us"]
+    assert missing[times < 8_200_000].all()
+    assert not missing[times > 9_800_000].any()
+
+
+def raw(message: Any, frame: Any, name: str) -> int:
+    data = frame["data"][: frame["length"]].tobytes()
+    return int(message.decode(data, decode_choices=False, scaling=False)[name])

@@ -8,7 +8,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sim_bus.ecus.limits import BLIND_DEGC, EASES_PER_S, Climate, PowerLimits
+from sim_bus.ecus.limits import (
+    AGAIN_SOC,
+    BLIND_DEGC,
+    CV_BELOW_MAX_V,
+    EASES_PER_S,
+    FULL_C,
+    FULL_S,
+    Charging,
+    Climate,
+    PowerLimits,
+)
 from sim_bus.ecus.tables import CellLimits
 from tests.sim_bus.ecus.conftest import LFP, OXIDE, STRINGS, Live, readings
 
@@ -133,3 +143,32 @@ def test_a_cold_battery_asks_for_nothing() -> None:
     assert live.bms.soc < 0.5, "nothing flows, but it is not full"
     warm = live.run(readings(degc=15.0), 60, ignition=False, plugged=True)
     assert warm[-1].charge_a > 0
+
+
+END_V = LFP.voltage_max_v - CV_BELOW_MAX_V
+
+
+def test_full_is_said_after_a_while_of_little_current_at_the_end_voltage() -> None:
+    charging, little_a = Charging(LFP, 200.0), 0.9 * FULL_C * 200.0
+    for _ in range(FULL_S - 1):
+        assert charging.second(20, 20, END_V, little_a, 0.99) > 0
+    charging.second(20, 20, END_V, 1.2 * FULL_C * 200.0, 0.99)  # more flows again: from the beginning
+    for _ in range(FULL_S - 1):
+        assert charging.second(20, 20, END_V, little_a, 0.99) > 0
+        assert not charging.just_full
+    assert charging.second(20, 20, END_V, little_a, 0.99) == 0
+    assert charging.just_full
+    for _ in range(50):
+        assert charging.second(20, 20, 3.35, 0.0, AGAIN_SOC + 0.01) == 0
+        assert not charging.just_full
+    assert charging.second(20, 20, 3.35, 0.0, AGAIN_SOC - 0.01) > 0, "it has been used: charge again"
+
+
+def test_little_current_below_the_end_voltage_is_a_small_charger_not_a_full_battery() -> None:
+    charging = Charging(LFP, 200.0)
+    assert all(charging.second(20, 20, END_V - 0.1, 1.0, 0.5) > 0 for _ in range(60))
+
+
+def test_hot_cells_are_charged_with_less() -> None:
+    asked = [Charging(LFP, 200.0).second(20, hot, 3.2, 0.0, 0.5) for hot in (20, 45, 50, 55)]
+    assert asked[0] > asked[1] > asked[2] > asked[3] == 0
