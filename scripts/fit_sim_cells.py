@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import gzip
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sim_bus.battery.cell import NUMBERS, TEXTS, Cell
+from sim_bus.battery.cells import run_cell
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -78,3 +81,228 @@ def branch(file: File, soc: FloatArray) -> FloatArray:
     x, v = soc[flowing], file.volts[flowing]
     order = np.argsort(x)
     return np.interp(SOC, x[order], v[order])
+
+
+# ---- the model and what is known of it before ----------------------------------------------------------------------
+
+SHAPED = ("ohmic_ohm", "exchange_a", "anode_diffusion_s", "cathode_diffusion_s", "electrolyte_ohm", "slow_ohm")
+FLAT = ("electrolyte_s", "slow_s", "hysteresis_factor")  # over temperature only
+KEYS = (*SHAPED, *FLAT)
+SPLIT = 1.5  # the anode's exchange current over the cathode's: voltages of one cell don't tell them apart
+FIRST = {  # at 25 degC for 1 Ah: value, activation energy in J/mol, sd of ln about it
+    "ohmic_ohm": (0.025, 15e3, 1.5),
+    "exchange_a": (2.0, -45e3, 1.5),
+    "anode_diffusion_s": (800.0, 35e3, 1.5),
+    "cathode_diffusion_s": (800.0, 35e3, 1.5),
+    "electrolyte_ohm": (0.01, 20e3, 1.0),
+    "slow_ohm": (0.015, 25e3, 1.0),
+    "electrolyte_s": (15.0, 10e3, 0.5),
+    "slow_s": (400.0, 10e3, 0.5),
+    "hysteresis_factor": (1.0, 0.0, 0.2),
+}
+SOC_SD = {"anode_diffusion_s": 0.5, "cathode_diffusion_s": 0.5, "ohmic_ohm": 0.1}  # of ln, between neighbours in soc
+SOC_SD_ELSE = 0.2
+BEND_SD = 0.15  # of ln, from the straight line over 1/T through the neighbours
+KNOTS = np.array([0, 0.005, 0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.15, 0.2, *np.arange(0.25, 0.9, 0.05), 0.9, 0.94, 0.97, 0.985, 1.0])
+HEAT_KNOTS = np.array([0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+OCV_SD_V, OCV_SD_SOC = 0.004, 0.002  # of the bends of the slow tests' OCV: in V, and in soc times the slope
+LOOP_SD = 0.3  # of ln of the hysteresis
+ENTROPY_SD = 0.15e-3  # V/K
+PRIOR = 0.3  # weight of all that against the files, whose errors count in units of 10 mV
+
+
+@dataclass
+class Model:
+    """What is fitted. `ln[key]`: (temperatures, socs), or (temperatures,) for FLAT."""
+
+    ocv: FloatArray
+    loop: FloatArray
+    graphite: Callable[[FloatArray], FloatArray]
+    anode: tuple[float, float]
+    cathode: tuple[float, float]
+    width: FloatArray
+    temps: FloatArray
+    socs: FloatArray
+    x: FloatArray  # tables in the order of KEYS and, within, of temperatures; then bends of the OCV, ln loop, entropy
+
+    def split(self, x: FloatArray) -> tuple[dict[str, FloatArray], FloatArray, FloatArray, FloatArray]:
+        t, z, at, ln = self.temps.size, self.socs.size, 0, {}
+        for key in KEYS:
+            shape = (t, z) if key in SHAPED else (t, 1)
+            size = shape[0] * shape[1]
+            ln[key] = x[at : at + size].reshape(shape)
+            at += size
+        a, b = at + KNOTS.size, at + KNOTS.size + HEAT_KNOTS.size
+        return ln, x[at:a], x[a:b], x[b:]
+
+    def cell(self, x: FloatArray | None = None, **texts: Any) -> Cell:
+        ln, bend, loop, entropy = self.split(self.x if x is None else x)
+        dynamics = {k: np.repeat(np.exp(v), self.socs.size // v.shape[1], axis=1) for k, v in ln.items()}
+        both = dynamics.pop("exchange_a")
+        dynamics |= {"anode_exchange_a": both * SPLIT**0.5, "cathode_exchange_a": both / SPLIT**0.5}
+        potential = {
+            "cell_v": self.ocv + np.interp(SOC, KNOTS, bend),
+            "anode_v": self.graphite(self.anode[0] + SOC * (self.anode[1] - self.anode[0])),
+            "hysteresis_v": self.loop * np.exp(np.interp(SOC, HEAT_KNOTS, loop)),
+            "entropy_v_per_k": np.interp(SOC, HEAT_KNOTS, entropy),
+        }
+        about = dict.fromkeys(NUMBERS, 1.0) | dict.fromkeys(TEXTS, "") | {"sources": ()} | texts
+        return Cell(
+            soc=SOC, potential=potential, anode=self.anode, cathode=self.cathode, width_soc=self.width,
+            share=np.full(self.width.size, 1 / self.width.size), temp_degc=self.temps, dynamics_soc=self.socs,
+            dynamics=dynamics, **about,
+        )  # fmt: skip
+
+
+def first_x(temps: FloatArray, socs: FloatArray, capacity_ah: float) -> FloatArray:
+    parts = []
+    for key, (value, ea, _) in FIRST.items():
+        scale = {"exchange_a": capacity_ah}.get(key, 1 / capacity_ah if key.endswith("ohm") else 1.0)
+        row = np.log(arrhenius(value * scale, ea, temps))
+        parts.append(np.repeat(row, socs.size) if key in SHAPED else row)
+    return np.concatenate([*parts, np.zeros(KNOTS.size + 2 * HEAT_KNOTS.size)])
+
+
+@dataclass
+class Task:
+    """A file, and how it is run. Only every `every`-th row counts in a fit."""
+
+    file: File
+    soc0: float
+    capacity_ah: float
+    hysteresis: float
+    dt_s: float
+    weight: float = 1.0
+    every: int = 5
+
+    def error(self, cell: Cell) -> FloatArray:
+        f = self.file
+        return f.volts - run_cell(
+            cell, f.time, f.current, f.temp, self.soc0, self.dt_s,
+            capacity_ah=self.capacity_ah, hysteresis=self.hysteresis,
+        )  # fmt: skip
+
+    def residual(self, cell: Cell) -> FloatArray:
+        e = self.error(cell)[:: self.every]
+        return e * (100 * self.weight * ROWS / np.sqrt(e.size))
+
+
+ROWS = 10.0  # a file weighs as so many squared independent rows
+
+
+class Fit:
+    """Least squares over all files and temperatures at once. A table's row for a temperature moves only the files
+    whose temperatures touch it: that makes the derivatives affordable."""
+
+    def __init__(self, model: Model, tasks: list[Task]) -> None:
+        self.model, self.tasks = model, tasks
+        self.first = model.x.copy()
+        self.prior = self._prior()
+        cell = model.cell()
+        sizes = [t.residual(cell).size for t in tasks]
+        self.rows = np.cumsum([0, *sizes])
+
+    def _prior(self) -> FloatArray:
+        """Rows of a matrix P: P (x - first) are standard normal."""
+        m, n, rows = self.model, self.first.size, []
+        place = m.split(np.arange(n, dtype=float))
+        inv = 1 / (m.temps + KELVIN)
+
+        def row(**values: float) -> None:
+            line = np.zeros(n)
+            for k, v in values.items():
+                line[int(float(k[1:]))] += v
+            rows.append(line)
+
+        for key, where in place[0].items():
+            t_n, z_n = where.shape
+            for t in range(t_n):
+                row(**{f"_{where[t, z]}": 1 / FIRST[key][2] / z_n for z in range(z_n)})
+                for z in range(z_n - 1):
+                    sd = SOC_SD.get(key, SOC_SD_ELSE)
+                    row(**{f"_{where[t, z]}": -1 / sd, f"_{where[t, z + 1]}": 1 / sd})
+            for t in range(1, t_n - 1):
+                f = (inv[t] - inv[t - 1]) / (inv[t + 1] - inv[t - 1])
+                for z in range(z_n):
+                    row(**{f"_{where[t - 1, z]}": (f - 1) / BEND_SD, f"_{where[t, z]}": 1 / BEND_SD, f"_{where[t + 1, z]}": -f / BEND_SD})
+        slope = np.abs(np.interp(KNOTS, SOC, np.gradient(m.ocv, SOC)))
+        sd = OCV_SD_V + OCV_SD_SOC * slope
+        for k, w in enumerate(place[1]):
+            row(**{f"_{w}": 1 / sd[k]})
+        for table, sd1 in ((place[2], LOOP_SD), (place[3], ENTROPY_SD)):
+            for k, w in enumerate(table):
+                row(**{f"_{w}": 1 / sd1})
+                if k:
+                    row(**{f"_{w}": 1 / sd1, f"_{table[k - 1]}": -1 / sd1})
+        return PRIOR * np.array(rows)
+
+    def residual(self, x: FloatArray) -> FloatArray:
+        cell = self.model.cell(x)
+        return np.concatenate([*(t.residual(cell) for t in self.tasks), self.prior @ (x - self.first)])
+
+    def _touched(self, index: int) -> list[int]:
+        ln, *_ = self.model.split(np.arange(self.first.size, dtype=float))
+        for where in ln.values():
+            hit = np.argwhere(where == index)
+            if hit.size:
+                t, temps = hit[0][0], self.model.temps
+                low = temps[t - 1] if t else -300.0
+                high = temps[t + 1] if t + 1 < temps.size else 300.0
+                return [k for k, task in enumerate(self.tasks) if task.file.temp.max() > low and task.file.temp.min() < high]
+        return list(range(len(self.tasks)))
+
+    def jacobian(self, x: FloatArray) -> FloatArray:
+        cell = self.model.cell(x)
+        base = [t.residual(cell) for t in self.tasks]
+        out = np.zeros((self.rows[-1] + len(self.prior), x.size))
+        out[self.rows[-1] :] = self.prior
+        steps = self.steps()
+        for j in range(x.size):
+            moved = x.copy()
+            moved[j] += steps[j]
+            cell = self.model.cell(moved)
+            for k in self._touched(j):
+                out[self.rows[k] : self.rows[k + 1], j] = (self.tasks[k].residual(cell) - base[k]) / steps[j]
+        return out
+
+    def steps(self) -> FloatArray:
+        ends = [np.full(KNOTS.size, 1e-4), np.full(HEAT_KNOTS.size, 1e-2), np.full(HEAT_KNOTS.size, 1e-6)]
+        return np.concatenate([np.full(self.first.size - sum(e.size for e in ends), 1e-3), *ends])
+
+    def solve(self, rounds: int = 12, loud: bool = True) -> Model:
+        """Levenberg-Marquardt."""
+        x, damping = self.model.x, 1e-2
+        r = self.residual(x)
+        for k in range(rounds):
+            jac = self.jacobian(x)
+            normal, gradient = jac.T @ jac, jac.T @ r
+            before = r @ r
+            for _ in range(6):
+                step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -gradient)
+                limit = 0.7 / max(np.abs(step / self.steps()).max() * 1e-3, 0.7)
+                new = self.residual(x + limit * step)
+                if new @ new < before:
+                    x, r, damping = x + limit * step, new, damping / 5
+                    break
+                damping *= 5
+            if loud:
+                print(f"    {k}: {before:.0f} -> {r @ r:.0f}", flush=True)
+            if r @ r > before * 0.997:
+                break
+        return replace(self.model, x=x)
+
+
+def report(tasks: list[Task], cell: Cell, note: str) -> None:
+    for t in tasks:
+        e = 1e3 * t.error(cell)
+        print(f"  {t.file.name:28s} {note:8s} rms {np.sqrt((e**2).mean()):6.1f} mV  largest {np.abs(e).max():6.1f}", flush=True)
+
+
+def thin(file: File, bin_s: float) -> File:
+    """Means over bins of time, each at its last row's time."""
+    group = np.floor(file.time / bin_s).astype(int)
+    begins = np.flatnonzero(np.diff(group, prepend=group[0] - 1))
+    count = np.diff(np.append(begins, group.size))
+    last = begins + count - 1
+    mean = [np.add.reduceat(c, begins) / count for c in (file.current, file.volts, file.temp, file.soc)]
+    return File(file.name, file.time[last], *mean)

@@ -1,21 +1,21 @@
 """One type of cell: its parameters, from a TOML file, checked.
 
-    name = "..."  chemistry = "..."  summary = "..."
-    capacity_ah  voltage_min_v  voltage_max_v  mass_kg  heat_j_per_kg_k
-    [[sources]]     free text: data, licence, used_for
-    [potential]     over soc, from 0 to 1:
-        soc, cell_v (at rest, 25 degC), anode_v (against lithium), hysteresis_v (half the width of the loop),
-        entropy_v_per_k (dU/dT of the cell)
-    [stoichiometry] anode, cathode: [at soc 0, at soc 1]
-    [hysteresis]    width_soc, share: of the play operators; the shares sum to 1
-    [dynamics]      over temp_degc and soc: a row for each temperature with a number for each soc, or with one number
-        ohmic_ohm                           what follows the current at once
-        anode_exchange_a, cathode_exchange_a    exchange current at a stoichiometry of a half
-        anode_diffusion_s, cathode_diffusion_s  radius^2 / diffusivity of the particles
-        electrolyte_ohm, electrolyte_s      polarisation of the electrolyte, first order
-        slow_ohm, slow_s                    the same for what is slower (lithium moving between particles and layers)
-        hysteresis_factor                   of hysteresis_v
-    Between temperatures ln(value) runs straight over 1/T, between socs over soc; beyond the ends it stays.
+name = "..."  chemistry = "..."  summary = "..."
+capacity_ah  voltage_min_v  voltage_max_v  mass_kg  heat_j_per_kg_k
+[[sources]]     free text: data, licence, used_for
+[potential]     over soc, from 0 to 1:
+    soc, cell_v (at rest, 25 degC), anode_v (against lithium), hysteresis_v (half the width of the loop),
+    entropy_v_per_k (dU/dT of the cell)
+[stoichiometry] anode, cathode: [at soc 0, at soc 1]
+[hysteresis]    width_soc, share: of the play operators; the shares sum to 1
+[dynamics]      over temp_degc and soc: a row for each temperature with a number for each soc, or with one number
+    ohmic_ohm                           what follows the current at once
+    anode_exchange_a, cathode_exchange_a    exchange current at a stoichiometry of a half
+    anode_diffusion_s, cathode_diffusion_s  radius^2 / diffusivity of the particles
+    electrolyte_ohm, electrolyte_s      polarisation of the electrolyte, first order
+    slow_ohm, slow_s                    the same for what is slower (lithium moving between particles and layers)
+    hysteresis_factor                   of hysteresis_v
+Between temperatures ln(value) runs straight over 1/T, between socs over soc; beyond the ends it stays.
 """
 
 from __future__ import annotations
@@ -188,7 +188,9 @@ def _shape_mistakes(raw: dict[str, Any]) -> list[str]:
     known = {*TEXTS, *NUMBERS, *TABLES, "sources"}
     wrong = [f"unknown key {k!r}" for k in raw if k not in known]
     wrong += [f"{k}: must be a text" for k in TEXTS if not isinstance(raw.get(k), str)]
-    wrong += [f"{k}: must be a number above 0" for k in NUMBERS if not (_is_number(raw.get(k)) and raw[k] > 0)]
+    wrong += [
+        f"{k}: must be a number above 0" for k in NUMBERS if not (_is_number(raw.get(k)) and raw[k] > 0)
+    ]
     for name, keys in TABLES.items():
         table = raw.get(name)
         if not isinstance(table, dict):
