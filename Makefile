@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml $(wildcard edge/*/*.pyx edge/*/*.pxd sim_bus/*/*.pyx)
+SOURCES := pyproject.toml $(wildcard edge/*/*.pyx edge/*/*.pxd sim_bus/*/*.pyx sim_bus/*/*.pxd)
 
 help:
 	@echo "make demo         simulated buses on the depot's page"

@@ -8,6 +8,7 @@ import csv
 import json
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -21,7 +22,7 @@ import cantools
 from bench.measure import SEED, Result, fastest, version
 from edge.cli import run_command
 from edge.signals.databases import find_database
-from sim_bus.command import run_simulation
+from sim_bus.job import Job, live
 
 SECONDS = 900
 DBC = str(find_database("bms"))
@@ -30,7 +31,7 @@ DBC = str(find_database("bms"))
 def the_log(folder: Path) -> Path:
     """The BMS's channel of a simulated bus, as a candump log."""
     whole, bms = folder / "whole.log", folder / "bms.log"
-    run_simulation("winter_day", str(whole), seed=SEED, duration_s=SECONDS, speed=None)
+    live(Job("winter_day", to=str(whole), seed=SEED, duration_s=SECONDS), threading.Event())
     bms.write_text("".join(line for line in whole.open() if " bms " in line))
     return bms
 

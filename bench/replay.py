@@ -10,6 +10,7 @@ minute, measured on two minutes with all their filler.
 """
 
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from edge.can.logs import CandumpWriter, open_log
 from edge.core import Core, Setup
 from edge.replay import replay_logs
 from edge.signals.catalogue import Catalogue, load_catalogue
-from sim_bus.command import run_simulation
+from sim_bus.job import Job, live
 
 CHANNELS = ("bms", "inverter")
 FRAMES_PER_S = 4000  # of one channel: 125 bits each, with stuff bits
@@ -43,7 +44,7 @@ def bus_log(path: Path, seconds: int) -> Frames:
     """Write what the simulated bus sends on the two channels; returns it."""
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.log"
-        run_simulation("winter_day", str(plain), seed=SEED, duration_s=seconds, speed=None)
+        live(Job("winter_day", to=str(plain), seed=SEED, duration_s=seconds), threading.Event())
         log = open_log(plain)
         simulated = np.concatenate([part.copy() for part in log])
     places = [log.channels.index(name) for name in CHANNELS]

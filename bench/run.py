@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bench.measure import SEED, Result
 
 # subject -> a module of this folder; its `benchmarks()` yields Results,
-SUBJECTS = ("decode", "decode_command", "logs", "socketcan", "replay", "monitor", "estimate")
+SUBJECTS = ("decode", "decode_command", "logs", "socketcan", "replay", "monitor", "estimate", "sim")
 
 
 def main() -> None:

@@ -79,10 +79,12 @@ class EmbeddedBroker:
             warnings.simplefilter("ignore")
             from amqtt.broker import Broker
             from pwdlib import PasswordHash
+            from pwdlib.hashers.argon2 import Argon2Hasher
 
             with tempfile.TemporaryDirectory() as folder:
                 passwords = Path(folder) / "passwords"
-                hasher = PasswordHash.recommended()
+                # The words are random and live as long as the demo; a slow hash would only hold 100 buses up.
+                hasher = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),))
                 lines = [f"{user}:{hasher.hash(word)}" for user, word in self._users.items()]
                 passwords.write_text("\n".join(lines), "utf-8")
                 config = {

@@ -3,7 +3,8 @@
     sources → frames → Core → items → Spool → Uplink → depot
 
 The loop owns the sources, the core and the spool; the uplink's thread reads the spool on its own
-connection. The agent never sends a CAN frame: sources here can only receive.
+connection. The agent never sends a CAN frame: sources here can only receive. One agent has a loop of its own
+(`Agent.run`); many in one process share one (`edge.fleet`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 import numpy as np
@@ -45,6 +46,7 @@ STEP_MS = 20  # a wall clock that moved by more than this is told to the core
 MEMORY_EVERY_S = 60.0
 REOPEN_EVERY_S = 1.0
 STATUS_EVERY_S = 1.0
+DRAIN_S = 1.5
 MAX_UNSPOOLED = 1000  # items held in memory while the disk refuses: an hour or two of one bus
 
 
@@ -101,8 +103,28 @@ def _beside(config: Config, name: str) -> str | Path:
     return config.path.parent / name if "/" in name or "." in name else name
 
 
+class Input(Protocol):
+    """Where an agent's frames come from: one CAN channel, or all of a bus's. Never blocks."""
+
+    def read(self) -> Frames:
+        """What has arrived; times are monotonic microseconds and never run backwards."""
+
+    def losses(self) -> dict[str, int]:
+        """Cumulative counts of what was lost before the core, as CHANNEL.NAME."""
+
+    def close(self) -> None:
+        """Nothing is read any more; the losses are still asked for."""
+
+
 class Agent:
-    """One bus. `run` returns when `stop` is set and everything is on disk.
+    """One bus: `open`, then `turn` again and again, then `finish` and `close`; or `run`, which is all of it.
+
+    Parameters
+    ----------
+    record: also write frames and the core's other inputs there, for `ayaz replay`.
+    setup: what `make_setup` made of a configuration that differs in nothing but the bus's name; many buses
+        in a process share it.
+    inputs: instead of the configuration's CAN interfaces.
 
     Raises
     ------
@@ -110,9 +132,16 @@ class Agent:
         Something that the agent cannot start without is wrong: configuration, spool.
     """
 
-    def __init__(self, config: Config, record: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        record: Path | None = None,
+        *,
+        setup: Setup | None = None,
+        inputs: Sequence[Input] | None = None,
+    ) -> None:
         self.config = config
-        setup = make_setup(config)
+        setup = make_setup(config) if setup is None else replace(setup, bus=config.bus)
         boot = secrets.token_hex(8)
         spool = config.state_dir / "spool.db"
         self.uplink = Uplink(config.mqtt, config.operator, config.bus, boot, __version__, spool)
@@ -123,39 +152,72 @@ class Agent:
         self.recorder = Recorder(record, [c.name for c in config.can]) if record else None
         if self.recorder:
             self.recorder.start(boot, restored)
-        self.inputs = [_Input(c, n) for n, c in enumerate(config.can)]
+        self.inputs = [_Channel(c, n) for n, c in enumerate(config.can)] if inputs is None else inputs
         self.unspooled: list[Item] = []
         self.dropped_unspooled = 0
         self._disk_refused = False
         self.waiting = 0  # what was still in the spool at the end
+        self._next_tick = self._next_clock = self._next_memory = self._next_state = 0.0
         self._wall_offset_ms: int | None = None
         self._loss: dict[str, int] = {}
 
     def run(self, stop: threading.Event) -> None:
-        """Read, tick, spool, until `stop`; then seal, flush, and say goodbye."""
-        self.uplink.start()
-        next_tick = next_clock = next_memory = 0.0
-        next_state = time.monotonic() + self.config.batch.state_interval_s
+        """Take turns until `stop` is set; returns when everything is on disk."""
+        self.open()
         try:
             while not stop.is_set():
-                got = self._read()
-                now = time.monotonic()
-                if now >= next_clock:
-                    next_clock = now + CLOCK_EVERY_S
-                    self._tell_clock()
-                if now >= next_tick:
-                    next_tick = max(next_tick + TICK_US / 1e6, now)
-                    self._tick()
-                if now >= next_state:
-                    next_state = now + self.config.batch.state_interval_s
-                    self.uplink.publish_state(self._state())
-                if now >= next_memory:
-                    next_memory = now + MEMORY_EVERY_S
-                    self._remember()
-                if not got:
+                if not self.turn():
                     stop.wait(IDLE_S)
         finally:
-            self._close()
+            self.finish()
+            self.close()
+
+    def open(self) -> None:
+        """Begin."""
+        self.uplink.start()
+        self._next_tick = time.monotonic()
+        self._next_state = self._next_tick + self.config.batch.state_interval_s
+
+    @property
+    def due_s(self) -> float:
+        """Monotonic time of the next tick: until then a turn does no more than read."""
+        return self._next_tick
+
+    def turn(self) -> bool:
+        """Read, and do what is due: tick, spool, tell; whether anything was read. Does not wait for frames."""
+        got = self._read()
+        now = time.monotonic()
+        if now >= self._next_clock:
+            self._next_clock = now + CLOCK_EVERY_S
+            self._tell_clock()
+        if now >= self._next_tick:
+            self._next_tick = max(self._next_tick + TICK_US / 1e6, now)
+            self._tick()
+        if now >= self._next_state:
+            self._next_state = now + self.config.batch.state_interval_s
+            self.uplink.publish_state(self._state())
+        if now >= self._next_memory:
+            self._next_memory = now + MEMORY_EVERY_S
+            self._remember()
+        return got
+
+    def finish(self, drain_s: float = DRAIN_S) -> None:
+        """The last turn: seal and spool what is open; the uplink has `drain_s` for what waits. Does not wait for it."""
+        for i in self.inputs:
+            i.close()
+        self._tell_loss()
+        if self.recorder:
+            self.recorder.seal()
+            self.recorder.close()
+        self._keep(self.core.seal())
+        self._remember()
+        self.uplink.drain(drain_s)
+
+    def close(self) -> None:
+        """After `finish`: wait for the uplink's end and give the spool free."""
+        self.uplink.join()
+        self.waiting = self.spool.count()
+        self.spool.close()
 
     def counts(self) -> dict[str, Any]:
         """What went through, for the demo and for `--json`."""
@@ -168,13 +230,13 @@ class Agent:
             "waiting": self.waiting,
         }
 
-    def _read(self) -> int:
+    def _read(self) -> bool:
         parts = [part for i in self.inputs if len(part := i.read())]
         for frames in parts:
             if self.recorder:
                 self.recorder.feed(frames)
             self.core.feed(frames)
-        return len(parts)
+        return bool(parts)
 
     def _tick(self) -> None:
         self._tell_loss()
@@ -192,7 +254,7 @@ class Agent:
             self.core.set_clock(offset, quality)
 
     def _tell_loss(self) -> None:
-        loss = {f"{i.config.name}.{what}": n for i in self.inputs for what, n in i.losses().items()}
+        loss = {name: n for i in self.inputs for name, n in i.losses().items()}
         loss["unspooled"] = self.dropped_unspooled
         if self.recorder:
             loss["unrecorded"] = self.recorder.missed
@@ -209,8 +271,7 @@ class Agent:
             return
         try:
             self.spool.append(self.unspooled)
-            if any(item.kind == "event" for item in self.unspooled):
-                self.uplink.hurry()
+            self.uplink.look()
             self.unspooled = []
             self._disk_refused = False
         except SpoolError as error:
@@ -232,21 +293,8 @@ class Agent:
         except SpoolError as error:
             log.error("%s; the estimator's memory is not saved", error)
 
-    def _close(self) -> None:
-        for i in self.inputs:
-            i.close()
-        self._tell_loss()
-        if self.recorder:
-            self.recorder.seal()
-            self.recorder.close()
-        self._keep(self.core.seal())
-        self._remember()
-        self.uplink.stop(timeout=1.5)
-        self.waiting = self.spool.count()
-        self.spool.close()
 
-
-class _Input:
+class _Channel:
     """One CAN channel that comes back by itself after its interface went away.
 
     What its source complains of is logged once, and again where it came back.
@@ -299,12 +347,13 @@ class _Input:
         return True
 
     def losses(self) -> dict[str, int]:
-        """What was lost before the core, by name; asked of the source once a second."""
+        """See Input; asked of the source once a second."""
         now = time.monotonic()
         if self._source is not None and now >= self._next_look:
             self._next_look = now + STATUS_EVERY_S
             self._look(self._source)
-        return self._losses | {"reopened": self.reopened}
+        losses = self._losses | {"reopened": self.reopened}
+        return {f"{self.config.name}.{what}": n for what, n in losses.items()}
 
     def _look(self, source: Source) -> None:
         status = source.status()

@@ -1,30 +1,26 @@
 """`ayaz demo`: simulated buses, agents, an embedded broker, the depot and its page, in one go.
 
-Processes: this one (conductor), the depot with the broker and the page, and one for each bus, in
-which the simulated bus and the agent share a virtual CAN bus. At the end every bus's batches are
-looked for in the depot's store, and our SoC and the BMS's are compared with the simulator's truth.
+Processes: this one (conductor), the depot with the broker and the page, and one for each core, which hosts its share
+of the buses and their agents (`edge.demo_buses`). At the end every bus's batches are looked for in the depot's store,
+and our SoC and the BMS's are compared with the simulator's truth.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib.util
 import json
 import logging
 import math
 import multiprocessing
+import os
 import secrets
 import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 import webbrowser
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import resources
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -34,128 +30,20 @@ from typing import Any
 import click
 import numpy as np
 
-from edge.errors import AyazError, StoreError
+from edge.demo_buses import OPERATOR, Bus, Place, fleet_of, followed, host, shares
+from edge.errors import AyazError
 from edge.pack import BMS_SOC, PACK_SOC
 
-OPERATOR = "demo"
-CHANNELS = ("bms", "inverter", "vehicle")
 START_S = 30.0
-PARALLEL = 80  # measured cells in parallel: they make a bus's battery
 DRAIN_S = 20.0
+SEAL_S = 0.5  # for each bus, on a busy machine
+BATCHES_PER_S, STATES_PER_S = (
+    10,
+    20,
+)  # at most, of all buses together: the embedded broker takes them with ease
 
 
-@dataclass(frozen=True)
-class _Day:
-    """What a bus of the demo lives, a scenario or a measured cell of `sim_bus/playbacks`, and its `[battery]`."""
-
-    name: str
-    battery: str = 'cell = "lfp_bus"'
-    measured: bool = False
-
-    @property
-    def source(self) -> str | Path:
-        """As `run_simulation` takes it. Our packages are never zipped: they have compiled kernels."""
-        if not self.measured:
-            return self.name
-        return Path(str(resources.files("sim_bus.playbacks"))) / f"{self.name}.csv.gz"
-
-
-DAYS = (
-    _Day("winter_day"),
-    _Day("lg_hg2_mixed1_-10degC", f'cell = "lg_hg2"\nparallel = {PARALLEL}', measured=True),
-    _Day("spring_day"),
-    _Day("night_charge"),
-)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where the demo's parts find each other."""
-
-    folder: Path
-    mqtt_port: int
-    page_port: int
-    page: bool
-    password: str
-
-    @property
-    def store(self) -> str:
-        return f"sqlite:///{self.folder / 'depot.db'}"
-
-    def bus_folder(self, bus: str) -> Path:
-        return self.folder / bus
-
-
-def bus_config(place: _Place, bus: str, battery: str) -> str:
-    """The configuration of one bus, as its technician would write it."""
-    channels = "\n".join(
-        f'[[can]]\nname = "{c}"\nsource = "virtual:{bus}-{c}"\ndbc = "{c}"\nbitrate = {250000 if c == "vehicle" else 500000}\n'
-        for c in CHANNELS
-    )
-    return f"""operator = "{OPERATOR}"
-bus = "{bus}"
-state_dir = "state"
-
-{channels}
-[battery]
-{battery}
-
-[batch]
-interval_s = 5
-state_interval_s = 1
-
-[mqtt]
-broker = "mqtt://127.0.0.1:{place.mqtt_port}"
-version = 3
-user = "{bus}"
-password_file = "password"
-"""
-
-
-def _bus_process(place: _Place, bus: str, day: _Day, seed: int, stop: Event) -> None:
-    """One bus: its simulator in a thread, its agent in the main thread."""
-    from edge.agent import Agent
-    from edge.config import load
-    from sim_bus.command import run_simulation
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the conductor, which stops us in order
-    logging.basicConfig(level=logging.WARNING, format=f"{bus}: %(message)s")
-    folder = place.bus_folder(bus)
-    folder.mkdir()
-    (folder / "password").write_text(place.password, "utf-8")
-    config_path = folder / "ayaz.toml"
-    config_path.write_text(bus_config(place, bus, day.battery), "utf-8")
-    agent = Agent(load(config_path))
-    sim_stop, agent_stop = threading.Event(), threading.Event()
-    started_ms = time.time_ns() // 1_000_000
-    sim = threading.Thread(
-        target=run_simulation,
-        kwargs={
-            "source": day.source,
-            "parallel": PARALLEL,
-            "to": f"virtual:{bus}",
-            "seed": seed,
-            "truth_path": folder / "truth.csv",
-            "stop": sim_stop,
-        },
-        daemon=True,
-    )
-
-    def conduct() -> None:
-        stop.wait()
-        sim_stop.set()
-        sim.join(5)
-        time.sleep(0.3)  # what the simulator sent last is still on its way to the agent
-        agent_stop.set()
-
-    threading.Thread(target=conduct, daemon=True).start()
-    sim.start()
-    agent.run(agent_stop)
-    result = agent.counts() | {"started_ms": started_ms, "day": day.name}
-    (folder / "result.json").write_text(json.dumps(result), "utf-8")
-
-
-def _depot_process(place: _Place, buses: list[str], ready: Event, stop: Event) -> None:
+def _depot_process(place: Place, buses: list[str], ready: Event, stop: Event) -> None:
     """The embedded broker, the depot and its page."""
     from depot.broker import EmbeddedBroker
     from depot.command import run_depot
@@ -171,7 +59,7 @@ def _depot_process(place: _Place, buses: list[str], ready: Event, stop: Event) -
             port=place.page_port,
             headless=not place.page,
             ready=ready,
-            stop=stop,
+            stop=followed(stop),
             version=3,
         )
 
@@ -195,20 +83,18 @@ def _port_or_free(port: int) -> int:
 class _Show:
     """Starts the processes, watches them, and ends them in order."""
 
-    def __init__(self, place: _Place, buses: list[str], seed: int) -> None:
+    def __init__(self, place: Place, buses: list[Bus]) -> None:
         self.place, self.buses = place, buses
         context: SpawnContext = multiprocessing.get_context("spawn")
         self.depot_ready, self.depot_stop, self.bus_stop = context.Event(), context.Event(), context.Event()
         self.depot: BaseProcess = context.Process(
-            target=_depot_process, args=(place, buses, self.depot_ready, self.depot_stop), name="depot"
+            target=_depot_process,
+            args=(place, [bus.name for bus in buses], self.depot_ready, self.depot_stop),
+            name="depot",
         )
-        self.fleet: list[BaseProcess] = [
-            context.Process(
-                target=_bus_process,
-                args=(place, bus, DAYS[n % len(DAYS)], seed + n, self.bus_stop),
-                name=bus,
-            )
-            for n, bus in enumerate(buses)
+        self.hosts: list[BaseProcess] = [
+            context.Process(target=host, args=(place, share, self.bus_stop), name=f"host of {share[0].name}")
+            for share in shares(buses, os.cpu_count() or 1)
         ]
 
     def start(self) -> None:
@@ -217,7 +103,7 @@ class _Show:
         while not self.depot_ready.wait(0.2):
             if not self.depot.is_alive() or time.monotonic() > deadline:
                 raise AyazError("the demo's depot did not start; what it printed above says why")
-        for process in self.fleet:
+        for process in self.hosts:
             process.start()
 
     def watch(self, duration_s: float) -> None:
@@ -226,26 +112,24 @@ class _Show:
         with contextlib.suppress(KeyboardInterrupt):
             while (left := end - time.monotonic()) > 0:
                 time.sleep(min(0.2, left))
-                for process in (self.depot, *self.fleet):
+                for process in (self.depot, *self.hosts):
                     if not process.is_alive():
                         raise AyazError(f"the demo's {process.name} stopped by itself; see above")
 
     def stop_buses(self) -> dict[str, dict[str, Any]]:
         """Stop them; their results. What still waits on a bus then is for the store to show."""
         self.bus_stop.set()
-        results = {}
-        for process in self.fleet:
-            process.join(DRAIN_S)
-            path = self.place.bus_folder(process.name) / "result.json"
-            if process.is_alive() or not path.exists():
+        deadline = time.monotonic() + DRAIN_S + SEAL_S * len(self.buses)
+        for process in self.hosts:
+            process.join(max(deadline - time.monotonic(), 0))
+            if process.exitcode != 0:
                 raise AyazError(f"the demo's {process.name} did not stop in order; see above")
-            results[process.name] = json.loads(path.read_text("utf-8"))
-        return results
+        return {bus.name: self.place.result(bus.name) for bus in self.buses}
 
     def close(self) -> None:
         self.bus_stop.set()
         self.depot_stop.set()
-        for process in (*self.fleet, self.depot):
+        for process in (*self.hosts, self.depot):
             if process.pid is None:
                 continue
             process.join(10)
@@ -261,10 +145,17 @@ def run_demo(buses: int, duration_s: float, seed: int, page: bool, port: int) ->
     AyazError
         A part did not start, or stopped by itself.
     """
-    names = [f"bus-{n + 1:03d}" for n in range(buses)]
     with tempfile.TemporaryDirectory(prefix="ayaz-demo-") as folder:
-        place = _Place(Path(folder), _free_port(), _port_or_free(port), page, secrets.token_hex(8))
-        show = _Show(place, names, seed)
+        place = Place(
+            Path(folder),
+            _free_port(),
+            _port_or_free(port),
+            page,
+            secrets.token_hex(8),
+            max(Place.interval_s, buses / BATCHES_PER_S),
+            max(Place.state_interval_s, buses / STATES_PER_S),
+        )
+        show = _Show(place, fleet_of(buses, seed))
         try:
             show.start()
             if page:
@@ -280,7 +171,7 @@ def run_demo(buses: int, duration_s: float, seed: int, page: bool, port: int) ->
             show.close()
 
 
-def _compare(place: _Place, results: dict[str, dict[str, Any]], seed: int) -> dict[str, Any]:
+def _compare(place: Place, results: dict[str, dict[str, Any]], seed: int) -> dict[str, Any]:
     """Batches sealed against batches stored, estimates against the truth."""
     from depot.store import Store
 
@@ -305,20 +196,20 @@ def _compare(place: _Place, results: dict[str, dict[str, Any]], seed: int) -> di
                 "duplicated": count - distinct,
             },
             "buses": [_bus_errors(place, store, bus, r) for bus, r in results.items()],
+            "failed": {bus: r["failed"] for bus, r in results.items() if r["failed"]},
         }
     finally:
         store.close()
 
 
-def _bus_errors(place: _Place, store: Any, bus: str, result: dict[str, Any]) -> dict[str, Any]:
-    truth = np.array(list(_truth(place.bus_folder(bus) / "truth.csv")))
-    begin = result["started_ms"]
+def _bus_errors(place: Place, store: Any, bus: str, result: dict[str, Any]) -> dict[str, Any]:
+    truth = np.load(place.truth(bus))
 
     def rmse(path: str, to_cells: float = 1.0, low: float = 0.0) -> float | None:
         wall_ms, percent = store.series(OPERATOR, bus, path, 0, 1 << 62)
         if not len(wall_ms) or not len(truth):
             return None
-        true = np.interp((np.asarray(wall_ms) - begin) / 1000, truth[:, 0], truth[:, 1]) * 100
+        true = np.interp(wall_ms, truth[:, 0], truth[:, 1]) * 100
         error = low + np.asarray(percent) * to_cells - true
         return round(math.sqrt(float(np.mean(error**2))), 3)
 
@@ -329,6 +220,7 @@ def _bus_errors(place: _Place, store: Any, bus: str, result: dict[str, Any]) -> 
         "soc_rmse_pct": rmse(PACK_SOC),
         "bms_soc_rmse_pct": rmse(BMS_SOC, high - low, low * 100),
         "frames": result["frames"],
+        "stood_still_s": result["stood_still_s"],
     }
 
 
@@ -340,17 +232,8 @@ def _bms_window() -> tuple[float, float]:
     return next((s.window for s in catalogue.signals if s.role == "bms_soc" and s.window), (0.0, 1.0))
 
 
-def _truth(path: Path) -> Iterator[tuple[float, float]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                yield float(row["t_s"]), float(row["soc"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path}: the simulator's truth cannot be read: {error!r}") from None
-
-
 @click.command()
-@click.option("--buses", type=click.IntRange(1, 50), default=3, show_default=True, help="How many buses.")
+@click.option("--buses", type=click.IntRange(1, 500), default=3, show_default=True, help="How many buses.")
 @click.option("--duration", type=click.FloatRange(min=1), help="Seconds; without it, until Ctrl-C.")
 @click.option("--headless", is_flag=True, help="No page; with no --duration, 60 s.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
@@ -374,6 +257,9 @@ def demo(buses: int, duration: float | None, headless: bool, as_json: bool, seed
         _show_result(result)
     if result["batches"]["lost"] or result["batches"]["duplicated"]:
         raise AyazError("batches were lost or stored twice: this must never be; please report it")
+    if result["failed"]:
+        names = ", ".join(result["failed"])
+        raise AyazError(f"these failed on the way, what was printed above says why: {names}")
 
 
 def _show_result(result: dict[str, Any]) -> None:

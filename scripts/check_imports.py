@@ -14,11 +14,12 @@ ALWAYS = {"edge.errors", "edge.command", "edge"}
 MAY_IMPORT: dict[str, set[str]] = {
     "edge.can": {"edge.signals"},
     "edge.signals": {"dbc"},
-    "edge.battery": set(),
+    "edge.measured": set(),
+    "edge.battery": {"edge.measured"},
     "edge.telemetry": set(),
     "edge.events": {"edge.signals"},
     "firmware_bridge": set(),
-    "sim_bus": {"dbc", "edge.can"},
+    "sim_bus": {"dbc", "edge.can", "edge.measured"},
     "depot": {"edge.telemetry", "edge.signals"},
     "dbc": set(),
 }

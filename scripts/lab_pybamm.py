@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import pybamm
 
-from edge.battery.measured import load_measured
+from edge.measured import load_measured
 from scripts.validate_soc import second_by_second
 
 Array = npt.NDArray[np.float64]

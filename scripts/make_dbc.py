@@ -88,6 +88,18 @@ def celsius(name: str, start: int, comment: str, mux: str = "") -> Signal:
     return Signal(name, start, 8, 1, -40, "degC", comment, mux=mux, high=165)
 
 
+def number(
+    name: str, start: int, bits: int, scale: float, offset: float, unit: str, comment: str = "", mux: str = ""
+) -> Signal:
+    """An unsigned number whose highest raw value is left for "not available"."""
+    return Signal(name, start, bits, scale, offset, unit, comment, mux=mux, high=(1 << bits) - 2)
+
+
+def both_ways(name: str, start: int, bits: int, scale: float, unit: str, comment: str) -> Signal:
+    """A signed number whose lowest raw value is left for "not available"."""
+    return Signal(name, start, bits, scale, 0, unit, comment, signed=True, low=1 - (1 << (bits - 1)))
+
+
 def protection() -> tuple[Signal, Signal]:
     """What protects a frame: bytes 6 and 7."""
     return (
@@ -105,7 +117,7 @@ SHOWN = "What the driver sees: 0 to 100 % are 5 to 95 % of the range of the cell
 def pack_status() -> Message:
     signals = (
         Signal("PackVoltage", 0, 16, 0.1, 0, "V", "Behind the main contactors.", high=12000),
-        Signal("PackCurrent", 16, 16, 0.1, 0, "A", "Sum of the strings. " + CHARGING, signed=True),
+        both_ways("PackCurrent", 16, 16, 0.1, "A", "Sum of the strings. " + CHARGING),
         Signal("SoC", 32, 8, 0.5, 0, "%", SHOWN, high=200),
         Signal("State", 40, 4, comment="What the BMS is doing.", choices=STATES),
         flag("ContactorsClosed", 44, "Open", "Closed", "Main contactors."),
@@ -117,7 +129,7 @@ def pack_status() -> Message:
 def string_status(s: int) -> Message:
     signals = (
         Signal(f"String{s}_Voltage", 0, 16, 0.1, 0, "V", "Sum of the cells.", high=12000),
-        Signal(f"String{s}_Current", 16, 16, 0.05, 0, "A", CHARGING, signed=True),
+        both_ways(f"String{s}_Current", 16, 16, 0.05, "A", CHARGING),
         flag(f"String{s}_Contactor", 32, "Open", "Closed"),
         *protection(),
     )
@@ -149,15 +161,27 @@ def cell_temps(s: int) -> Message:
     return Message(0x20F + s, f"BMS_CellTemps{s}", 8, "BMS", 140, text, (page, *sensors))
 
 
+def balancing(s: int) -> Message:
+    switches = (
+        Signal(f"String{s}_Cell{44 * page + k + 1:03d}_Balancing", 8 + k, 1, mux=f"m{page}")
+        for page in range(4) for k in range(44)
+    )  # fmt: skip
+    page = Signal(
+        f"String{s}_BalancingPage", 0, 8, comment="Page p holds cells 44p+1 to 44p+44.", mux="M", high=3
+    )
+    text = f"String {s}: the switches of 176 balancing resistors, 1 is on; 44 to a page, 4 pages in 2 s."
+    return Message(0x21F + s, f"BMS_Balancing{s}", 8, "BMS", 500, text, (page, *switches))
+
+
 def bms() -> Bus:
     limits = (
-        Signal("DischargePowerLimit", 0, 16, 0.1, 0, "kW", "For 10 s."),
-        Signal("ChargePowerLimit", 16, 16, 0.1, 0, "kW", "For 10 s, braking included."),
-        Signal("DischargeCurrentLimit", 32, 12, 0.5, 0, "A", "For 10 s."),
-        Signal("ChargeCurrentLimit", 44, 12, 0.5, 0, "A", "For 10 s."),
+        number("DischargePowerLimit", 0, 16, 0.1, 0, "kW", "For 10 s."),
+        number("ChargePowerLimit", 16, 16, 0.1, 0, "kW", "For 10 s, braking included."),
+        number("DischargeCurrentLimit", 32, 12, 0.5, 0, "A", "For 10 s."),
+        number("ChargeCurrentLimit", 44, 12, 0.5, 0, "A", "For 10 s."),
     )
     insulation = (
-        Signal("InsulationResistance", 0, 16, 1, 0, "kOhm", "The weaker of both poles against the body."),
+        number("InsulationResistance", 0, 16, 1, 0, "kOhm", "The weaker of both poles against the body."),
         flag("InsulationMeasured", 16, "No", "Yes", "No: the figure is an old one."),
     )
     summary = (
@@ -167,6 +191,12 @@ def bms() -> Bus:
         Signal("MaxCellNumber", 35, 9, comment="1 to 352, string 1 first.", low=1, high=352),
         celsius("MinCellTemp", 44, ""),
         celsius("MaxCellTemp", 52, ""),
+    )
+    identity = (
+        number("PackSerial", 0, 32, 1, 0, "", "Another number is another pack."),
+        number("String1_CellCount", 32, 10, 1, 0, "", "In series."),
+        number("String2_CellCount", 42, 10, 1, 0, "", "In series."),
+        number("SoftwareVersion", 52, 12, 1, 0, "", "Of the BMS: 100 x major + minor."),
     )
     messages = (
         pack_status(),
@@ -178,6 +208,8 @@ def bms() -> Bus:
         Message(0x122, "BMS_CellSummary", 8, "BMS", 1000, "Extremes over all cells.", summary),
         *(cell_voltages(s) for s in (1, 2)),
         *(cell_temps(s) for s in (1, 2)),
+        *(balancing(s) for s in (1, 2)),
+        Message(0x123, "BMS_Identity", 8, "BMS", 5000, "Which battery this is.", identity),
     )
     text = "Battery of a 12 m city bus: two strings of 176 LFP cells. 11-bit identifiers. No real maker's."
     return Bus("bms", text, 500_000, {"BMS": "Battery management system."}, messages)
@@ -188,25 +220,14 @@ def bms() -> Bus:
 
 def inverter() -> Bus:
     torque = (
-        Signal(
-            "MotorTorque", 0, 16, 0.1, 0, "Nm", "At the shaft; positive drives, negative brakes.", signed=True
-        ),
-        Signal("TorqueDemand", 16, 16, 0.1, 0, "Nm", "What the vehicle asked for.", signed=True),
-        Signal("MotorSpeed", 32, 16, 0.5, 0, "rpm", "Positive is forwards.", signed=True),
+        both_ways("MotorTorque", 0, 16, 0.1, "Nm", "At the shaft; positive drives, negative brakes."),
+        both_ways("TorqueDemand", 16, 16, 0.1, "Nm", "What the vehicle asked for."),
+        both_ways("MotorSpeed", 32, 16, 0.5, "rpm", "Positive is forwards."),
         *protection(),
     )
     dc_link = (
         Signal("DcVoltage", 0, 16, 0.1, 0, "V", high=12000),
-        Signal(
-            "DcCurrent",
-            16,
-            16,
-            0.1,
-            0,
-            "A",
-            "Positive when the inverter draws from the battery.",
-            signed=True,
-        ),
+        both_ways("DcCurrent", 16, 16, 0.1, "A", "Positive when the inverter draws from the battery."),
         *protection(),
     )
     temps = (
@@ -216,7 +237,7 @@ def inverter() -> Bus:
     )
     states = {0: "Off", 1: "Ready", 2: "Drive", 3: "Fault"}
     faults = (
-        Signal("FaultCode", 0, 16, comment="0 is none."),
+        number("FaultCode", 0, 16, 1, 0, "", "0 is none."),
         flag("DeratingActive", 16, "No", "Yes", "Torque is limited by temperature or voltage."),
         Signal("InverterState", 17, 3, choices=states),
     )
@@ -367,6 +388,37 @@ def transport_messages() -> tuple[Message, ...]:
     )  # fmt: skip
 
 
+def trouble_messages() -> tuple[Message, ...]:
+    lamps = ("Protect", "AmberWarning", "RedStop", "MalfunctionIndicator")
+    lit = {0: "Off", 1: "On", 3: "NotAvailable"}
+    flashing = {0: "Slow", 1: "Fast", 3: "NotAvailable"}
+    signals = (
+        *(Signal(f"{name}Lamp", 2 * n, 2, choices=lit) for n, name in enumerate(lamps)),
+        *(Signal(f"{name}LampFlash", 8 + 2 * n, 2, choices=flashing) for n, name in enumerate(lamps)),
+        Signal("SpnLow", 16, 16, comment="SPN, bits 0 to 15, of the first trouble code. 0 with FMI 0: none."),
+        Signal("Fmi", 32, 5, comment="Failure mode identifier."),
+        Signal("SpnHigh", 37, 3, comment="SPN, bits 16 to 18."),
+        Signal("OccurrenceCount", 40, 7, comment="127: not available."),
+        Signal("ConversionMethod", 47, 1, comment="0: the SPN as laid out here."),
+    )
+    text = f"PGN 65226, DM1, active trouble codes. Several codes are longer, and carried by BAM. {OPEN}"
+    return (Message(j1939_id(6, 65226, BATTERY), "DM1", 8, "BMS", 1000, text, signals),)
+
+
+def claim_messages(nodes: dict[str, int]) -> tuple[Message, ...]:
+    fields = (
+        ("IdentityNumber", 0, 21), ("ManufacturerCode", 21, 11), ("EcuInstance", 32, 3),
+        ("FunctionInstance", 35, 5), ("Function", 40, 8), ("VehicleSystem", 49, 7),
+        ("VehicleSystemInstance", 56, 4), ("IndustryGroup", 60, 3), ("ArbitraryAddressCapable", 63, 1),
+    )  # fmt: skip
+    text = f"PGN 60928, address claimed: the 64 bit NAME, sent once when the node starts. {OPEN}"
+    return tuple(
+        Message(j1939_id(6, 0xEEFF, address), f"AddressClaim{node}", 8, node, 0, text,
+                tuple(Signal(f"{node}{name}", start, bits) for name, start, bits in fields))
+        for node, address in nodes.items()
+    )  # fmt: skip
+
+
 def vehicle() -> Bus:
     fms, own, hvess = fms_messages(), own_messages(), hvess_messages()
     nodes = {
@@ -378,7 +430,8 @@ def vehicle() -> Bus:
         "Vehicle bus of a 12 m city bus: SAE J1939, 29-bit identifiers. Standard PGNs as public sources give "
         "them, which each message names; the proprietary ones are ours. No SAE document was used."
     )
-    messages = (*fms, *own[:2], *hvess, own[2], *transport_messages())
+    sent = (*fms, *own[:2], *hvess, own[2], *transport_messages(), *trouble_messages())
+    messages = (*sent, *claim_messages({"VCU": VCU, "Body": BODY, "BMS": BATTERY}))
     return Bus("vehicle", text, 250_000, nodes, messages, j1939=True)
 
 

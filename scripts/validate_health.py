@@ -22,11 +22,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from edge.battery.estimator import PackEstimator
 from edge.battery.health import Health
-from edge.battery.measured import Measured, load_measured
 from edge.battery.model import CellModel, load_cell
 from edge.battery.resistance import pulse_resistance_ohm
 from edge.battery.rests import rests
 from edge.battery.total_least_squares import FloatArray
+from edge.measured import Measured, load_measured
 
 PAGE = Path(__file__).parent.parent / "docs" / "battery" / "health.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"

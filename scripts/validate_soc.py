@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from edge.battery.measured import Measured, load_measured
 from edge.battery.model import FloatArray, load_cell
 from edge.battery.soc_command import SETTLING_S, estimate_soc
+from edge.measured import Measured, load_measured
 
 PAGE = Path(__file__).parent.parent / "docs" / "battery.md"
 PLACES = (0.25, 0.5, 0.75)

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
-import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
-from edge.can.frames import FRAME, Frames
 from edge.command import finite
-from edge.errors import ScenarioError
-from sim_bus.playback import Playback
-from sim_bus.plot import plot_day
-from sim_bus.scenario import load_scenario, names
-from sim_bus.simulation import STEP_S, Run, Simulation, Truth
-from sim_bus.sinks import TruthFile, open_sink
-
-PACE_US = 20_000  # on a bus, frames are sent in slices of this length
-
-
-def make_run(source: str | Path, seed: int, parallel: int = 80) -> Run:
-    """A simulation of a scenario's name or path, or the playback of a data file.
-
-    Raises
-    ------
-    ScenarioError
-    """
-    if isinstance(source, Path):
-        return Playback(source, seed, parallel)
-    return Simulation(load_scenario(source), seed)
+from sim_bus.fleet import fleet_jobs, live_fleet
+from sim_bus.job import Job, Moment, live
+from sim_bus.laboratory import TEMPS, parse_temps, run_laboratory
+from sim_bus.sinks import STDOUT, is_live
 
 
 def run_simulation(
@@ -50,85 +34,30 @@ def run_simulation(
     stop: threading.Event | None = None,
     parallel: int = 80,
 ) -> None:
-    """`make_run`, then `run_into`.
+    """Live a scenario (its name or path, as text) or play measured data back (a Path) into a sink; see `Job`.
+
+    `speed` is the factor on real time, None as fast as it goes. Ends after `duration_s`, at the data's or the scenario's end, or when
+    `stop` is set.
 
     Raises
     ------
-    ScenarioError, SourceError, LogError
+    ScenarioError, DataError, SourceError, LogError
     """
-    run_into(make_run(source, seed, parallel), to, duration_s, speed, truth_path, stop)
-
-
-def run_into(
-    run: Run,
-    to: str | None,
-    duration_s: float | None,
-    speed: float | None,
-    truth_path: Path | None,
-    stop: threading.Event | None = None,
-    on_truth: Callable[[Truth], None] = lambda truth: None,
-) -> None:
-    """Live a scenario, or play data back, into a sink; the truth once a second.
-
-    `speed` is the factor on real time, None as fast as it goes. Ends after `duration_s`, at the data's
-    end, or when `stop` is set.
-
-    Raises
-    ------
-    ScenarioError, SourceError, LogError
-    """
-    stop = stop or threading.Event()
-    with ExitStack() as stack:
-        sink = stack.enter_context(open_sink(to))
-        truth_file = stack.enter_context(TruthFile(truth_path)) if truth_path else None
-        begin = time.monotonic()
-        for n, frames in enumerate(_until(run, duration_s)):
-            for part in [frames] if speed is None else _slices(frames):
-                if speed is not None and len(part):
-                    stop.wait(max(begin + int(part["time_us"][0]) / 1e6 / speed - time.monotonic(), 0))
-                if stop.is_set():
-                    return
-                sink.write(part)
-            if n % round(1 / STEP_S) == 0 and run.truth.t_s <= (duration_s or math.inf):
-                on_truth(run.truth)
-                if truth_file:
-                    truth_file.write(run.truth)
-
-
-def _until(run: Run, duration_s: float | None) -> Iterator[Frames]:
-    """No frames for time 0, then each step's; none at or after duration_s."""
-    yield np.zeros(0, FRAME)
-    for n, frames in enumerate(run.steps(), 1):
-        if duration_s is None or n * STEP_S < duration_s - 1e-9:
-            yield frames
-        else:
-            yield frames[frames["time_us"] < round(duration_s * 1e6)]
-            return
-
-
-def _slices(frames: Frames) -> list[Frames]:
-    """Frames of the same 20 ms together."""
-    return np.split(frames, np.flatnonzero(np.diff(frames["time_us"] // PACE_US)) + 1)
-
-
-def _check_paths(playback: Path | None, files: dict[str, Path | None]) -> None:
-    """Refuse what would fail, or destroy something, only after a long run."""
-    taken = {playback.resolve(): "--playback"} if playback else {}
-    for option, path in files.items():
-        if path is None:
-            continue
-        if not path.parent.is_dir() or path.is_dir():
-            raise ScenarioError(f"{option} {path}: cannot be written: no such folder, or it is one itself")
-        if path.resolve() in taken:
-            raise ScenarioError(f"{option} {path}: is {taken[path.resolve()]} already")
-        taken[path.resolve()] = option
+    job = Job(source, to, seed, duration_s, speed, truth_path, parallel=parallel)
+    live(job, stop or threading.Event())
 
 
 @contextmanager
 def _signals(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run in order."""
+    """Ctrl-C and SIGTERM end the run in order; a second one at once, though a pipe may not take what is under way."""
+
+    def handle(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    before = [signal.signal(number, handle) for number in numbers]
     try:
         yield
     finally:
@@ -137,27 +66,170 @@ def _signals(stop: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(total_s: float | None) -> Iterator[Callable[[Truth], None]]:
-    """What happens now and the time left, on stderr, only on a terminal."""
-    bar = [] if total_s is None else [BarColumn(), TimeRemainingColumn()]
+def _line(*columns: ProgressColumn, total: float | None) -> Iterator[Callable[[float, str], None]]:
+    """A line on stderr, on a terminal only: `show(completed, text)`."""
+    text = TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True))
     console = Console(stderr=True)
     with Progress(
-        TextColumn("{task.description}"), *bar, console=console, disable=not sys.stderr.isatty()
+        text, *columns, console=console, expand=True, transient=True, disable=not console.is_terminal
     ) as view:
-        task = view.add_task("", total=total_s)
+        task = view.add_task("", total=total)
+        yield lambda completed, text: view.update(task, completed=completed, description=text)
 
-        def show(truth: Truth) -> None:
-            soc, bms = (f"{x * 100:.1f} %" if x == x else "unknown" for x in (truth.soc, truth.bms_soc))
-            text = f"{truth.t_s:.0f} s  SoC {soc}  BMS {bms}  {truth.power_w / 1000:.1f} kW  {truth.temp_degc:.1f} °C"
-            view.update(task, completed=truth.t_s, description=text)
 
-        yield show
+def live_text(moment: Moment) -> str:
+    """What the bus does, in one line."""
+    value = moment.account.value
+    soc, bms = (f"{x * 100:.1f} %" if x == x else "unknown" for x in (value("soc"), value("bms_soc")))
+    parts = [
+        moment.doing,
+        f"SoC {soc}, BMS {bms}",
+        f"{value('power_w') / 1000:.1f} kW",
+        f"{value('temp_degc'):.1f} °C",
+        f"{moment.factor:.3g} × real time",
+        clock(moment.t_s),
+    ]
+    return "  ".join([*moment.labels, *parts])
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _show_list() -> None:
+    from sim_bus.scenario import summaries
+
+    found = summaries()
+    width = max(map(len, found))
+    for group in dict.fromkeys(group for _, group in found.values()):
+        print(f"{group}:")
+        for name, (about, of) in found.items():
+            if of == group:
+                print(f"  {name:<{width}}  {about}")
+
+
+def _live(job: Job, stop: threading.Event, as_json: bool) -> None:
+    """One bus, with a live line."""
+    columns = (BarColumn(bar_width=20), TimeRemainingColumn(compact=True))
+    with _line(*columns, total=None) as show:
+
+        def watch(moment: Moment) -> None:
+            share = moment.t_s / moment.end_s if math.isfinite(moment.end_s) else 0.0
+            show(share, live_text(moment))
+
+        with _signals(stop):
+            summary = live(job, stop, watch)
+    _report([summary], as_json, job.to)
+
+
+def _live_fleet(jobs: list[tuple[str, Job]], stop: threading.Event, as_json: bool) -> None:
+    columns = (BarColumn(bar_width=20), TimeRemainingColumn(compact=True))
+    with _line(*columns, total=len(jobs)) as show, _signals(stop):
+        show(0, f"0 of {len(jobs)} buses")
+        summaries = live_fleet(jobs, stop, lambda done: show(done, f"{done} of {len(jobs)} buses"))
+    if as_json:
+        print(json.dumps({"buses": summaries}))
+    else:
+        _report(summaries, False, None)
+
+
+def _report(summaries: list[dict[str, Any]], as_json: bool, to: str | None) -> None:
+    """A JSON object, or a line for each bus; on stderr where stdout is the log."""
+    if as_json:
+        print(json.dumps(summaries[0]))
+        return
+    for summary in summaries:
+        print(said(summary, to), file=sys.stderr if to == STDOUT else sys.stdout)
+
+
+def said(summary: dict[str, Any], to: str | None = None) -> str:
+    """A summary in one line."""
+    name = summary.get("scenario") or summary["playback"]
+    places = [to] if is_live(to) and to else []
+    places += summary["files"] or ([] if places else ["stdout"] if to == STDOUT else [to or ""])
+    parts = [
+        f"{clock(summary['seconds'] or 0)} h"
+        if (summary["seconds"] or 0) >= 3600
+        else f"{summary['seconds'] or 0:g} s"
+    ]
+    parts.append(f"{summary['frames']:,} frames")
+    if summary["kwh_per_km"] is not None:
+        parts.append(f"{summary['distance_km']:.1f} km at {summary['kwh_per_km']:.2f} kWh/km")
+    if summary["faults"]:
+        parts.append(f"faults: {', '.join(dict.fromkeys(fault['label'] for fault in summary['faults']))}")
+    if summary["left_out"]:
+        parts.append(f"{summary['left_out']:,} frames left out that this format can't hold")
+    bus = f"{summary['bus']}: " if "bus" in summary else ""
+    stopped = "stopped; " if summary["stopped"] else ""
+    return f"{bus}{name}, seed {summary['seed']}: {stopped}{', '.join(parts)}; written to {', '.join(places)}"
+
+
+def _every(context: click.Context, option: click.Parameter, value: float) -> float:
+    from edge.errors import ScenarioError
+    from sim_bus.truth import steps_of
+
+    try:
+        steps_of(value)
+    except ScenarioError as error:
+        raise click.BadParameter(str(error), context, option) from None
+    return value
+
+
+def _check_usage(
+    scenario: str | None,
+    playback: Path | None,
+    fleet: int | None,
+    as_json: bool,
+    places: list[Any],
+    to: str | None,
+) -> None:
+    """What contradicts itself.
+
+    Raises
+    ------
+    click.UsageError
+    """
+    if (scenario is None) == (playback is None):
+        raise click.UsageError("give a SCENARIO (ayaz sim --list shows them) or --playback DATA.csv")
+    if not any(places):
+        raise click.UsageError(
+            "say where to: --to vcan0, --to INTERFACE:CHANNEL or --to FILE.log (or --truth, --plot)"
+        )
+    if as_json and to == STDOUT:
+        raise click.UsageError("--json and --to - both want stdout")
+    if fleet is not None and (playback is not None or to == STDOUT or is_live(to)):
+        raise click.UsageError("a --fleet lives a SCENARIO, into files only (--to logs/{bus}.log)")
+
+
+PATH = click.Path(path_type=Path)
+
+
+def _live_laboratory(
+    cell: str, scenario: str | None, playback: Path | None, to: str | None, temps: str | None, seed: int, as_json: bool
+) -> None:  # fmt: skip
+    """Its tests, a line for each file on a terminal."""
+    if to is None or scenario is not None or playback is not None:
+        raise click.UsageError("--laboratory CELL wants --to FOLDER, and neither SCENARIO nor --playback")
+
+    def show(path: Path) -> None:
+        if sys.stderr.isatty():
+            print(path, file=sys.stderr)
+
+    chosen = parse_temps(temps) if temps is not None else TEMPS
+    files = run_laboratory(cell, Path(to), chosen, seed, show)
+    if as_json:
+        print(json.dumps({"laboratory": cell, "seed": seed, "files": [str(path) for path in files]}))
+    else:
+        print(f"{cell}, seed {seed}: {len(files)} tests written to {to}")
 
 
 @click.command()
 @click.argument("scenario", required=False)
-@click.option("--to", help="vcan0, INTERFACE:CHANNEL, or FILE.log.")
-@click.option("--playback", type=click.Path(path_type=Path), help="Measured cell data instead of a scenario.")
+@click.option("--to", help="vcan0, INTERFACE:CHANNEL, FILE.log, .blf, .asc, .mf4 or .trc, or - for stdout.")
+@click.option("--playback", type=PATH, help="Measured cell data instead of a scenario.")
 @click.option(
     "--parallel",
     type=click.IntRange(1, 10_000),
@@ -170,59 +242,67 @@ def _progress(total_s: float | None) -> Iterator[Callable[[Truth], None]]:
     "--duration",
     type=click.FloatRange(min=0.1),
     callback=finite,
-    help="Simulated seconds; a log needs one, but for playback.",
+    help="Simulated seconds; else as the scenario says, on a CAN interface until Ctrl-C.",
 )
 @click.option(
     "--speed",
     type=click.FloatRange(min=0.001),
     callback=finite,
-    help="Factor on real time; a log goes as fast as it can.",
+    help="Factor on real time; else 1 on a CAN interface, and as fast as it goes into a file.",
 )
+@click.option("--truth", type=PATH, help="What really is, as CSV, or Parquet where it ends in .parquet.")
 @click.option(
-    "--truth", "truth_path", type=click.Path(path_type=Path), help="CSV of what really is, once a second."
+    "--truth-every",
+    type=float,
+    default=1.0,
+    show_default=True,
+    callback=_every,
+    help="Seconds between its rows; 0.1 is every step.",
 )
-@click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="A picture of the day, as HTML.")
-@click.option("--list", "listing", is_flag=True, help="What scenarios there are.")
+@click.option("--plot", type=PATH, help="A picture of the day, as HTML.")
+@click.option(
+    "--fleet", type=click.IntRange(1, 10_000), help="So many buses, each different; {bus} in names."
+)
+@click.option("--laboratory", help="Tests of one simulated CELL into the folder --to, for `ayaz fit-cell`.")
+@click.option("--temps", help="With --laboratory: its temperatures in degC.  [default: -20,-10,0,10,25,40]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
+@click.option("--list", "listing", is_flag=True, help="What scenarios there are, and what each is for.")
 def sim(
-    scenario: str | None, to: str | None, playback: Path | None, parallel: int, seed: int,
-    duration: float | None, speed: float | None, truth_path: Path | None, plot_path: Path | None, listing: bool,
+    scenario: str | None, to: str | None, playback: Path | None, parallel: int, seed: int, duration: float | None,
+    speed: float | None, truth: Path | None, truth_every: float, plot: Path | None, fleet: int | None, as_json: bool,
+    listing: bool, laboratory: str | None, temps: str | None,
 ) -> None:  # fmt: skip
     """The simulated bus on a CAN interface or into a log, with its truth beside it.
 
     \b
     Example:  ayaz sim winter_day --to day.log --duration 600 --truth truth.csv
               ayaz sim spring_day --to virtual:bus-1
-              ayaz sim winter_day --duration 28800 --plot day.html
+              ayaz sim winter_day --plot day.html
+              ayaz sim winter_day --to - --duration 60 | canplayer vcan0=bms
+              ayaz sim winter_day --fleet 100 --to "{bus}.blf" --truth "{bus}.parquet"
               ayaz sim --playback US06_-10.csv.gz --to udp_multicast:239.74.163.2
+              ayaz sim --laboratory lfp_280 --temps=-20,0,25 --to lab
     """
     if listing:
-        for name in names():
-            print(f"{name:<14} {load_scenario(name).about}")
+        _show_list()
         return
-    if (scenario is None) == (playback is None):
-        raise click.UsageError("give a SCENARIO (ayaz sim --list shows them) or --playback DATA.csv")
-    if to is None and truth_path is None and plot_path is None:
-        raise click.UsageError("say where to: --to vcan0, --to INTERFACE:CHANNEL or --to FILE.log")
-    is_file = to is None or to.endswith(".log")
-    if is_file and duration is None and playback is None:
-        raise click.UsageError("a log needs an end: --duration SECONDS")
-    log = Path(to) if to and is_file else None
-    _check_paths(playback, {"--to": log, "--truth": truth_path, "--plot": plot_path})
-    source: str | Path = playback if playback is not None else str(scenario)
-    pace = speed if speed is not None or is_file else 1.0
-    run = make_run(source, seed, parallel)
-    truths: list[Truth] = []
+    if laboratory is not None:
+        _live_laboratory(laboratory, scenario, playback, to, temps, seed, as_json)
+        return
+    _check_usage(scenario, playback, fleet, as_json, [to, truth, plot], to)
+    job = Job(
+        source=playback if playback is not None else str(scenario),
+        to=to,
+        seed=seed,
+        duration_s=duration,
+        speed=speed if speed is not None else 1.0 if is_live(to) else None,
+        truth_path=truth,
+        truth_every_s=truth_every,
+        plot_path=plot,
+        parallel=parallel,
+    )
     stop = threading.Event()
-    total = min(duration or math.inf, run.duration_s)
-    with _signals(stop), _progress(total if math.isfinite(total) else None) as show:
-
-        def on_truth(truth: Truth) -> None:
-            show(truth)
-            if plot_path:
-                truths.append(truth)
-
-        run_into(run, to, duration, pace, truth_path, stop, on_truth)
-    if plot_path:
-        plot_day(plot_path, truths, f"{source}, seed {seed}")
-    written = ", ".join(str(place) for place in (to, truth_path, plot_path) if place)
-    print(f"{source}, seed {seed}: {'stopped; ' if stop.is_set() else ''}written to {written}")
+    if fleet is not None:
+        _live_fleet(fleet_jobs(job, fleet), stop, as_json)
+    else:
+        _live(job, stop, as_json)

@@ -68,7 +68,7 @@ class EnergyJ:
 
     def total(self) -> float:
         """What the battery must have given."""
-        return sum(vars(self).values())
+        return float(sum(vars(self).values()))
 
 
 @dataclass
@@ -78,7 +78,9 @@ class FaultEffects:
     short_ohm: FloatArray | None = None  # (strings, cells) across the cell; inf where there is none
     capacity_factor: FloatArray | None = None  # (strings, cells)
     resistance_factor: FloatArray | None = None  # (strings, cells)
-    busbar_ohm: FloatArray | None = None  # (strings, cells) in series, and inside that cell's measured voltage
+    busbar_ohm: FloatArray | None = (
+        None  # (strings, cells) in series, and inside that cell's measured voltage
+    )
     extra_heat_w: FloatArray | None = None  # (strings, cells)
     coolant_flow: float = 1.0  # share of the pump's flow that comes through
     heater_failed: bool = False

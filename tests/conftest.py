@@ -5,11 +5,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from sim_bus.job import Job, live
 
 ROOT = Path(__file__).parent.parent
 AYAZ = [sys.executable, "-m", "edge.cli"]
@@ -35,6 +38,19 @@ def bus_config(
 def virtual(name: str) -> dict[str, str]:
     """The sources that `ayaz sim --to virtual:NAME` feeds."""
     return {c: f"virtual:{name}-{c}" for c in CHANNELS}
+
+
+def simulate(
+    scenario: str,
+    to: Path | str,
+    *,
+    seed: int = 1,
+    duration_s: float | None = None,
+    speed: float | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """What `ayaz sim` does; without a speed, as fast as it goes."""
+    live(Job(scenario, str(to), seed, duration_s, speed), stop or threading.Event())
 
 
 @pytest.fixture(scope="session")

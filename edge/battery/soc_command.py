@@ -17,13 +17,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from edge.battery.against_cell import check_against_cell
 from edge.battery.estimator import GIVEN_SD, PackEstimator
 from edge.battery.health import Health
-from edge.battery.measured import FLAGS, SIGNS, Measured, check_against_cell, load_measured
 from edge.battery.model import CellModel, FloatArray, load_cell
 from edge.battery.soc_plot import SUFFIXES, Pictured, plot_soc
 from edge.command import finite, whole_file
 from edge.errors import DataError
+from edge.measured import FLAGS, SIGNS, Measured, load_measured
 
 TWO_SIDED_95 = 1.96
 SETTLING_S = 600.0

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.battery.measured import Measured
 from edge.battery.model import FloatArray
 from edge.command import whole_file
 from edge.errors import DataError
+from edge.measured import Measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ published again. Schemas go first on every connection; events go ahead of all ba
 and are on their way: they have a window of their own. MQTT 5; a new 3.1.1 client where the broker
 answers 132 or twice closes before its CONNACK.
 
-One thread owns the MQTT client and its own connection to the spool; `publish_state`, `hurry` and `stop` may be
-called from any other.
+One thread owns the MQTT client and its own connection to the spool; it sleeps until something comes in or is due.
+The other methods may be called from any other thread.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import queue
 import random
 import ssl
@@ -39,7 +40,7 @@ TOPIC = "ebus/v1"
 WINDOW = 16
 EVENT_WINDOW = 8
 RESEND_S = 30.0
-POLL_S = 0.05
+WAKE_S = 0.5  # at least so often: what was sent may have become due again
 KEEPALIVE_S = 30
 BACKOFF_S = (0.5, 60.0)
 UNSUPPORTED_VERSION = 132
@@ -87,7 +88,7 @@ class Uplink:
         self._mqtt_version = config.version
         self._silent_closes = 0
         self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._stop = threading.Event()
+        self._deadline = math.inf  # of the draining
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
         self._client: mqtt.Client | None = None
         self._sent: dict[tuple[str, int], float] = {}  # on their way: when last published
@@ -108,15 +109,24 @@ class Uplink:
         """Publish the retained `state`, if connected; an old one is of no use later."""
         self._inbox.put(("state", state))
 
-    def hurry(self) -> None:
-        """Something has been spooled that should not wait for the next look."""
-        self._inbox.put(("hurry", None))
+    def look(self) -> None:
+        """Something has been spooled."""
+        self._inbox.put(("look", None))
+
+    def drain(self, timeout: float) -> None:
+        """Publish what waits while time allows, then say offline and end. Returns at once."""
+        self._deadline = time.monotonic() + timeout
+        self._inbox.put(("drain", None))
+
+    def join(self) -> None:
+        """Wait until the thread that drains has ended, if it ever began."""
+        if self._thread.ident is not None:
+            self._thread.join(max(self._deadline - time.monotonic(), 0) + 2)
 
     def stop(self, timeout: float) -> None:
-        """Publish what waits while time allows, say offline, and end the thread."""
-        deadline = time.monotonic() + timeout
-        self._inbox.put(("drain", deadline))
-        self._thread.join(timeout + 2)
+        """`drain`, then `join`."""
+        self.drain(timeout)
+        self.join()
 
     # Everything below runs in the uplink's own thread, but for the three paho callbacks.
 
@@ -133,14 +143,14 @@ class Uplink:
     def _serve(self, spool: Spool) -> None:
         backoff = BACKOFF_S[0]
         retry_at = 0.0
-        deadline: float | None = None
+        draining = False
         while True:
             now = time.monotonic()
             if self._client is None and now >= retry_at:
                 self._connect()
-            kind, value = self._next()
+            kind, value = self._next(retry_at if self._client is None else self._deadline)
             if kind == "drain":
-                deadline = value
+                draining = True
             elif kind == "state" and self.connected:
                 self._publish("state", json.dumps(value).encode(), retain=True)
             elif kind == "up":
@@ -155,12 +165,13 @@ class Uplink:
             if self.connected:
                 self._send_events(spool)
                 self._send(spool)
-            if deadline is not None and (now >= deadline or not spool.count() or not self.connected):
+            if draining and (now >= self._deadline or not spool.count() or not self.connected):
                 return
 
-    def _next(self) -> tuple[str, Any]:
+    def _next(self, until: float) -> tuple[str, Any]:
+        """What comes in, or nothing at that time at the latest."""
         try:
-            return self._inbox.get(timeout=POLL_S)
+            return self._inbox.get(timeout=min(max(until - time.monotonic(), 0), WAKE_S))
         except queue.Empty:
             return "", None
 

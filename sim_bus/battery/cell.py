@@ -23,6 +23,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def cell_from(raw: dict[str, Any], place: str) -> Cell:
     socs = len(dynamics["soc"])
     return Cell(
         **{k: raw[k] for k in TEXTS},
-        **{k: float(raw[k]) for k in NUMBERS},
+        **{k: float(raw[k]) for k in NUMBERS},  # type: ignore[arg-type]
         sources=tuple(dict(s) for s in raw.get("sources", [])),
         soc=_fixed(potential["soc"]),
         potential={k: _fixed(potential[k]) for k in POTENTIAL},
@@ -253,7 +254,7 @@ def _lengths(table: str, values: dict[str, Any], keys: tuple[str, ...], length: 
 
 
 def _axis_mistakes(name: str, values: list[float], low: float, high: float) -> list[str]:
-    if len(values) < 2 or any(b <= a for a, b in zip(values, values[1:], strict=False)):
+    if len(values) < 2 or any(b <= a for a, b in pairwise(values)):
         return [f"{name}: must hold two values at least, and rise"]
     if values[0] < low or values[-1] > high:
         return [f"{name}: must lie within {low} and {high}"]

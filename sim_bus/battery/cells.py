@@ -26,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge.errors import ScenarioError
-from sim_bus.battery._cells import LAGS, MODES, PLAYS, Kernel
+from sim_bus.battery._cells import LAGS, MODES, Kernel
 from sim_bus.battery.cell import DYNAMICS, GRID_FIRST, GRID_PER_SOC, KELVIN, Cell
 from sim_bus.doors import STEP_S, FloatArray
 

@@ -14,9 +14,13 @@ from edge.battery.model import load_cell
 from edge.can.frames import FRAME
 from edge.core import Core, Setup
 from edge.signals.catalogue import load_catalogue
-from sim_bus.battery import CAPACITY_AH, Battery
+from sim_bus.battery.battery import Battery
+from sim_bus.doors import FaultEffects, Orders
+from sim_bus.scenario.model import BatteryPlan
+from sim_bus.streams import Streams
 
 BATTERY = "Vehicle.Powertrain.TractionBattery"
+CAPACITY_AH = 280.0
 TICK_US = 1_000_000
 WALL_MS = 1_764_000_000_000
 
@@ -112,6 +116,12 @@ def make_setup(
     )
 
 
+def orders(strings: int, cells: int) -> Orders:
+    """Of a BMS that lets everything through."""
+    closed, none = np.ones(strings, np.bool_), np.zeros((strings, cells), np.bool_)
+    return Orders(3, closed, False, 1e6, 1e6, 0.0, False, False, none)
+
+
 class Bus:
     """A battery whose frames go to a core once a second.
 
@@ -123,7 +133,9 @@ class Bus:
         print("seed", seed)
         self.rng = np.random.default_rng(seed)
         self.core = core
-        self.battery = Battery(self.rng, soc, 20.0, strings, cells)
+        plan = BatteryPlan(soc, 20.0, strings=strings, cells=cells)
+        self.battery = Battery(plan, Streams(seed), 20.0)
+        self.orders = orders(strings, cells)
         self.now_us = 0
         self.current_bias_a: float | np.ndarray = 0.0
         self.contactor = 1
@@ -143,7 +155,8 @@ class Bus:
         """Time goes on by a second a tick; `pages`: so many of the messages of cells come in each, in turn."""
         for _ in range(seconds):
             battery = self.battery
-            battery.step(1.0, power_w if self.contactor else 0.0, 20.0)
+            self.orders.contactors[:] = bool(self.contactor)
+            battery.step(1.0, power_w, 20.0, 0.0, 1.0, self.orders, FaultEffects())
             self.send(pages)
             self.now_us += TICK_US
             self.core.tick(self.now_us)

@@ -491,7 +491,7 @@ def test_the_pattern_of_its_cells_tells_a_pack(tmp_path: Path, moved: float) -> 
     setup = make_setup(tmp_path, ["pack_current", "temp", "cells"], cells=CELLS)
     for seed in range(3):
         bus, memory = rested(setup, seed, 0.7)
-        bus.battery.soc += moved
+        bus.battery.soc[:] += moved
         again = restart(setup, bus, memory, 3600, seconds=60)
         assert again.core.battery.swapped == ""
         assert again.core.battery.memory_refused == 0

@@ -37,7 +37,7 @@ class Nmc:
         self.string_a = np.zeros(1)
         self.step(0.0, 0.0, 20.0)
 
-    def step(self, dt_s: float, power_w: float, _: float) -> None:
+    def step(self, dt_s: float, power_w: float, *_: object) -> None:
         current_a = power_w / (CELLS * 3.6)
         self.soc = self.soc - current_a * dt_s / 3600 / self.capacity_ah
         self.lag_v += (current_a * 2e-4 - self.lag_v) * dt_s / 120

@@ -18,8 +18,7 @@ from edge.config import load
 from edge.errors import LogError
 from edge.recording import Recorder, inputs_path, pieces
 from edge.telemetry.batch import decode_batch
-from sim_bus.command import run_simulation
-from tests.conftest import bus_config, eventually, virtual
+from tests.conftest import bus_config, eventually, simulate, virtual
 
 CONFIG = bus_config({"bms": "virtual:x"})
 
@@ -29,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration and a recording of two seconds."""
     (tmp_path / "ayaz.toml").write_text(CONFIG)
     log = tmp_path / "day.log"
-    run_simulation("winter_day", str(log), duration_s=2, speed=None)
+    simulate("winter_day", log, duration_s=2)
     kept = [line for line in log.read_text().splitlines() if " bms " in line]
     log.write_text("\n".join(kept) + "\n")
     first = round(float(kept[0].split()[0].strip("()")) * 1e6)
@@ -135,7 +134,7 @@ def test_an_agent_whose_recording_fails_seals_its_open_batch_and_counts(tmp_path
     runner = threading.Thread(target=agent.run, args=(stop,))
     runner.start()
     try:
-        run_simulation("spring_day", "virtual:full", seed=5, duration_s=60, speed=20)
+        simulate("spring_day", "virtual:full", seed=5, duration_s=60, speed=20)
         eventually(lambda: agent.core.ledger()["lost"].get("unrecorded", 0) > 0)
         time.sleep(0.3)
     finally:

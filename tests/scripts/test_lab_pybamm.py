@@ -20,7 +20,7 @@ def test_the_resistance_rises_more_with_the_extra_factor() -> None:
 
 
 def test_a_file_is_what_a_laboratory_would_write(tmp_path: Path) -> None:
-    from edge.battery.measured import load_measured
+    from edge.measured import load_measured
     from scripts.lab_pybamm import CELLS, Job, at, check, parameters, run, write
 
     values = at(parameters(CELLS["lfp"], 0.5), -20)

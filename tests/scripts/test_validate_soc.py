@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.battery.measured import Measured
+from edge.measured import Measured
 from scripts.validate_soc import (
     ROWS,
     Case,

@@ -16,6 +16,7 @@ import pytest
 from edge.can.logs import open_log
 from sim_bus.ecus import CHANNELS
 from sim_bus.sinks import LOG_START_US
+from sim_bus.truth import LABELS
 
 
 @dataclass
@@ -53,7 +54,10 @@ def decode(path: Path) -> Decoded:
 def read_columns(path: Path) -> dict[str, np.ndarray]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: np.array([float(r[name] or "nan") for r in rows]) for name in rows[0]}
+    return {
+        name: np.array([r[name] if name == LABELS else float(r[name] or "nan") for r in rows])
+        for name in rows[0]
+    }
 
 
 @pytest.fixture(scope="session")

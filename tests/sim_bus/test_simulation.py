@@ -1,137 +1,180 @@
-"""What a simulated bus writes: the same for the same seed, and what the truth says."""
+"""The joined simulation: the same bytes for the same seed, energy that adds up, and frames that say what is true."""
 
 from __future__ import annotations
 
-import csv
-import threading
-import time
-from pathlib import Path
+import dataclasses
+import itertools
+from importlib import resources
 from typing import Any
 
 import cantools
 import numpy as np
 import pytest
 
-from sim_bus.command import run_simulation
+from edge.errors import ScenarioError
+from sim_bus.doors import STEPS, FloatArray
+from sim_bus.ecus import CHANNELS
+from sim_bus.run import Second
 from sim_bus.scenario import load_scenario
-from sim_bus.simulation import CELL_NOISE_V, CURRENT_NOISE_A, DISPLAY, TRUTH_COLUMNS, Simulation
-from tests.conftest import ROOT
+from sim_bus.scenario.model import BmsPlan, Scenario
+from sim_bus.simulation import ENERGIES, Simulation
+
+SEED = 20_265
+EXACT = BmsPlan(
+    soc_error=0.0, current_bias_a=0.0, current_noise_a=0.0, voltage_noise_v=0.0, temp_noise_degc=0.0
+)
 
 
-@pytest.fixture(scope="module")
-def drive(
-    tmp_path_factory: pytest.TempPathFactory, decode_log: Any, read_truth: Any
-) -> tuple[Any, dict[str, np.ndarray]]:
-    """90 s of the spring day: what its log says and what its truth says."""
-    folder = tmp_path_factory.mktemp("drive")
-    log, truth = folder / "a.log", folder / "a.csv"
-    run_simulation("spring_day", str(log), 3, 90, None, truth)
-    return decode_log(log), read_truth(truth)
+def live(scenario: Scenario, seconds: int, seed: int = SEED) -> tuple[Simulation, list[Second]]:
+    print("seed", seed)
+    simulation = Simulation(scenario, seed)
+    return simulation, list(itertools.islice(simulation.seconds(), seconds))
 
 
-def made(folder: Path, name: str, scenario: str, seed: int) -> tuple[bytes, bytes]:
-    log, truth = folder / f"{name}.log", folder / f"{name}.csv"
-    run_simulation(scenario, str(log), seed, 12, None, truth)
-    return log.read_bytes(), truth.read_bytes()
+def truth_of(simulation: Simulation, seconds: list[Second]) -> dict[str, FloatArray]:
+    """Each column, a row a step."""
+    rows = np.concatenate([second.truth for second in seconds])
+    return dict(zip(simulation.columns, rows.T, strict=True))
 
 
-@pytest.mark.parametrize("scenario", ["winter_day", "night_charge"])
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path, scenario: str) -> None:
-    first, again, other = (made(tmp_path, n, scenario, seed) for n, seed in (("a", 5), ("b", 5), ("c", 6)))
-    assert first == again
-    assert first[0] != other[0]
-    assert first[1] != other[1]
+@pytest.mark.parametrize("name", ["winter_day", "night_charge", "everything_at_once"])
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(name: str) -> None:
+    scenario = load_scenario(name)
+    first, again, other = (live(scenario, 90, seed)[1] for seed in (SEED, SEED, SEED + 1))
+    for one, two in zip(first, again, strict=True):
+        assert one.frames.tobytes() == two.frames.tobytes()
+        assert one.truth.tobytes() == two.truth.tobytes()
+        assert (one.labels, one.doing) == (two.labels, two.doing)
+    assert any(a.frames.tobytes() != b.frames.tobytes() for a, b in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize("duration_s", [0.1, 0.15, 0.95, 1.0, 7.25])
-def test_the_duration_is_exact(tmp_path: Path, duration_s: float, decode_log: Any, read_truth: Any) -> None:
-    log, truth = tmp_path / "a.log", tmp_path / "a.csv"
-    run_simulation("winter_day", str(log), 1, duration_s, None, truth)
-    times = decode_log(log).times
-    assert (np.diff(times) >= 0).all()
-    assert times[0] >= 0
-    assert duration_s - 0.02 < times[-1] < duration_s
-    assert read_truth(truth)["t_s"].tolist() == [float(n) for n in range(int(duration_s) + 1)]
-
-
-def test_the_bus_says_what_is_true(drive: tuple[Any, dict[str, np.ndarray]]) -> None:
-    """Within the sensors' noise (five sigma), their bias and half a quantum."""
-    decoded, truth = drive
-    bias = load_scenario("spring_day").current_bias_a
-    cases = (
-        # signal, column of the truth, factor, offset, tolerance
-        ("PackVoltage", "voltage_v", 1, 0, 5 * CELL_NOISE_V * 176**0.5 + 0.05),
-        ("PackCurrent", "current_a", -1, -bias, 5 * CURRENT_NOISE_A * 2**0.5 + 0.05),
-        ("WheelBasedVehicleSpeed", "speed_kmh", 1, 0, 1 / 512),
-        ("HvessAverageCellTemp", "temp_degc", 1, 0, 0.03125 / 2),
+def test_a_fault_in_the_sensors_shifts_nobody_elses_numbers() -> None:
+    """Streams are apart: with a sensor that is noisy, the other cells show what they would have shown."""
+    plain = load_scenario("spring_day")
+    noisy = load_scenario("fault_sensor_noise")
+    noisy = dataclasses.replace(plain, faults=tuple(dataclasses.replace(f, at_s=0.0) for f in noisy.faults))
+    assert noisy.faults
+    both = [live(scenario, 20)[1] for scenario in (plain, noisy)]
+    same = [np.isin(a.frames["id"], b.frames["id"]).all() for a, b in zip(*both, strict=True)]
+    assert all(same)
+    equal = np.array(
+        [
+            a.frames["data"].tobytes() == b.frames["data"].tobytes()
+            if len(a.frames) == len(b.frames)
+            else False
+            for a, b in zip(*both, strict=True)
+        ]
     )
-    for name, column, factor, offset, tolerance in cases:
-        said = decoded.last_before(name, truth["t_s"][1:])
-        error = said - (factor * truth[column][1:] + offset)
-        period_s = 1.0 if name.startswith("Hvess") else 0.1
-        moved = np.abs(np.diff(truth[column])) if period_s > 0.5 else 0
-        assert (np.abs(error) <= tolerance + moved + 1e-6).all(), (name, np.abs(error).max())
-        assert np.ptp(said) > 2 * tolerance or "Temp" in name, f"{name} must move, or this proves nothing"
+    assert not equal.all(), "the fault shows"
+    for a, b in zip(*both, strict=True):
+        inverter = [s.frames[s.frames["channel"] == 1] for s in (a, b)]
+        assert inverter[0].tobytes() == inverter[1].tobytes()
 
 
-def test_the_bms_shows_its_own_state_of_charge(drive: tuple[Any, dict[str, np.ndarray]]) -> None:
-    decoded, truth = drive
-    low, high = DISPLAY
-    shown = low + decoded.last_before("SoC", truth["t_s"][1:]) / 100 * (high - low)
-    assert np.abs(shown - truth["bms_soc"][1:]).max() <= 0.0025 * (high - low) + 1e-6
-    error = truth["bms_soc"] - truth["soc"]
-    assert np.abs(error - load_scenario("spring_day").bms_soc_error).max() < 0.002
+@pytest.mark.parametrize("name", ["winter_day", "spring_day", "opportunity_line", "winter_fuel"])
+def test_what_leaves_the_battery_is_motion_losses_heat_and_auxiliaries(name: str) -> None:
+    simulation, seconds = live(load_scenario(name), 1500)
+    truth = truth_of(simulation, seconds)
+    out_kwh = float(truth["power_w"].sum()) * 0.1 / 3.6e6
+    parts = {energy: float(truth[f"{energy}_kwh"][-1]) for energy in ENERGIES}
+    print(name, f"{out_kwh:.3f} kWh", {k: round(v, 3) for k, v in parts.items()})
+    assert truth["odometer_km"][-1] - truth["odometer_km"][0] > 1
+    scale = sum(abs(part) for part in parts.values())
+    assert abs(out_kwh - sum(parts.values())) < 0.01 * scale
+    assert all(parts[k] > 0 for k in ("rolling", "air", "drivetrain", "auxiliaries"))
+    charge = -np.diff(truth["soc"][[0, -1]])[0]
+    assert np.sign(charge) == np.sign(out_kwh), "what is given is missing"
+
+
+# signal, column of the truth, factor
+SAID = (
+    ("WheelBasedVehicleSpeed", "speed_kmh", 1.0),
+    ("TotalVehicleDistance", "odometer_km", 1.0),
+    ("CabInteriorTemp", "cabin_degc", 1.0),
+    ("AmbientAirTemp", "ambient_degc", 1.0),
+    ("PackCurrent", "current_a", -1.0),
+    ("DcVoltage", "link_v", 1.0),
+    ("HvacPower", "hvac_w", 1e-3),
+    ("BatteryHeaterPower", "heater_w", 1e-3),
+    ("AuxPower", "aux_w", 1e-3),
+    ("MinCellVoltage", "cell_min_v", 1.0),
+    ("MaxCellVoltage", "cell_max_v", 1.0),
+    ("InsulationResistance", "insulation_ohm", 1e-3),
+    ("HvessCoolantInletTemp", "coolant_in_degc", 1.0),
+    ("DischargePowerLimit", "discharge_limit_w", 1e-3),
+    ("ChargePowerLimit", "charge_limit_w", 1e-3),
+)
+
+
+def databases() -> list[Any]:
+    folder = resources.files("dbc")
+    return [cantools.database.load_string((folder / f"{n}.dbc").read_text("ascii")) for n in CHANNELS]
+
+
+def test_each_frame_decodes_to_the_truth_within_its_resolution() -> None:
+    """Sensors without noise: cantools, strict, finds in each frame the truth at its step's end, to half a quantum."""
+    scenario = dataclasses.replace(load_scenario("spring_day"), bms=EXACT)
+    simulation, seconds = live(scenario, 150)
+    truth = truth_of(simulation, seconds)
+    half = {s.name: s.scale / 2 for d in databases() for m in d.messages for s in m.signals}
+    seen = dict.fromkeys((name for name, *_ in SAID), 0)
+    known = databases()
+    for second in seconds[60:]:
+        for frame in second.frames:
+            message = known[frame["channel"]].get_message_by_frame_id(int(frame["id"]))
+            values = message.decode(
+                frame["data"][: frame["length"]].tobytes(), decode_choices=False, allow_truncated=False
+            )
+            step = int(frame["time_us"]) // 100_000
+            for name, column, factor in SAID:
+                if name in values:
+                    seen[name] += 1
+                    true = factor * float(truth[column][step])
+                    assert abs(float(values[name]) - true) <= half[name] * (1 + 1e-6) + 1e-9, (name, step)
+    print(seen)
+    assert min(seen.values()) >= 80
+    assert np.ptp(truth["speed_kmh"]) > 20, "it must move, or this proves nothing"
+    assert np.ptp(truth["current_a"]) > 50
 
 
 def test_cells_on_the_bus_are_the_batterys() -> None:
-    """Each frame is the sensors' reading to half a quantum, and on average the battery's voltage."""
-    simulation = Simulation(load_scenario("night_charge"), 8)
-    database = cantools.database.load_file(ROOT / "dbc/bms.dbc")
-    sums, seen, true = np.zeros((2, 176)), np.zeros((2, 176)), np.zeros((2, 176))
-    for _, frames in zip(range(600), simulation.steps(), strict=False):
+    """Pages are read back: each cell's voltage as the battery had it, to half a millivolt, within the second."""
+    scenario = dataclasses.replace(load_scenario("night_charge"), bms=EXACT)
+    simulation = Simulation(scenario, SEED)
+    bms = databases()[0]
+    seen = np.zeros((2, 176))
+    for n, second in enumerate(itertools.islice(simulation.seconds(), 20)):
+        record = simulation._record
+        if n < 10:
+            continue
         for string in (0, 1):
-            for frame in frames[frames["id"] == 0x200 + string]:
-                page = int(frame["data"][0])
-                values = database.decode_message(0x200 + string, frame["data"].tobytes()[:8])
-                for k in range(4 * page, 4 * page + 4):
-                    sums[string, k] += values[f"String{string + 1}_Cell{k + 1:03d}_Voltage"]
-                    true[string, k] += simulation.battery.cell_v[string, k]
+            name = f"BMS_CellVoltages{string + 1}"
+            frames = second.frames[second.frames["id"] == bms.get_message_by_name(name).frame_id]
+            for frame in frames[frames["channel"] == 0]:
+                step = int(frame["time_us"]) // 100_000 % STEPS
+                values = bms.decode_message(name, frame["data"].tobytes()[:8])
+                for k in range(4 * int(frame["data"][0]), 4 * int(frame["data"][0]) + 4):
+                    said = values[f"String{string + 1}_Cell{k + 1:03d}_Voltage"]
+                    assert abs(said - record.cell_v[step, string, k]) <= 0.0005 + 1e-9
                     seen[string, k] += 1
-    assert seen.min() > 60
-    error = (sums - true) / seen
-    assert np.abs(error).max() < 5 * np.hypot(CELL_NOISE_V, 0.0003) / seen.min() ** 0.5
-    assert np.abs(error).max() < 0.001 + 0.0002
-    assert np.ptp(sums / seen) > 0.002, "cells differ"
+    assert seen.min() >= 7
 
 
-def test_the_inverter_and_the_energy_counters_agree_with_the_truth(
-    drive: tuple[Any, dict[str, np.ndarray]],
-) -> None:
-    decoded, truth = drive
-    at = truth["t_s"][1:]
-    consumers = sum(decoded.last_before(n, at) for n in ("AuxPower", "HvacPower", "BatteryHeaterPower"))
-    motor_kw = decoded.last_before("DcVoltage", at) * decoded.last_before("DcCurrent", at) / 1000
-    assert np.abs(motor_kw + consumers - truth["power_w"][1:] / 1000).max() < 0.2
-    rad_s = decoded.last_before("MotorSpeed", at) / 9.549
-    shaft_kw = decoded.last_before("MotorTorque", at) * rad_s / 1000
-    driving = motor_kw > 20
-    assert driving.sum() > 5
-    assert (np.abs(shaft_kw[driving] / motor_kw[driving] - 0.87) < 0.02).all()
+def test_the_platform_is_told_of_its_faults() -> None:
+    told: list[tuple[str, bool]] = []
+    scenario = load_scenario("fault_clock_step")
+    simulation = Simulation(scenario, SEED, lambda act, begins: told.append((act.kind.name, begins)))
+    for _ in itertools.islice(simulation.seconds(), round(scenario.faults[0].at_s) + 5):
+        pass
+    assert ("clock_step", True) in told
 
 
-def test_speed_is_a_factor_on_real_time(tmp_path: Path) -> None:
-    begin = time.monotonic()
-    run_simulation("winter_day", str(tmp_path / "a.log"), 1, 4, 4.0)
-    assert 0.9 < time.monotonic() - begin < 3.0
-
-
-def test_a_stop_leaves_a_whole_log(tmp_path: Path, decode_log: Any) -> None:
-    stop = threading.Event()
-    log, truth = tmp_path / "a.log", tmp_path / "a.csv"
-    threading.Timer(0.5, stop.set).start()
-    run_simulation("winter_day", str(log), 1, 3600, None, truth, stop)
-    assert len(decode_log(log).times) > 100
-    assert log.read_text().endswith("\n")
-    with truth.open() as file:
-        assert all(len(row) == len(TRUTH_COLUMNS) for row in csv.reader(file))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "a.log"]
+def test_what_the_scenario_names_must_be_there() -> None:
+    scenario = load_scenario("spring_day")
+    three = dataclasses.replace(scenario, battery=dataclasses.replace(scenario.battery, strings=3))
+    with pytest.raises(ScenarioError, match="String3"):
+        Simulation(three, SEED)
+    with pytest.raises(ScenarioError, match="no_such"):
+        Simulation(
+            dataclasses.replace(scenario, battery=dataclasses.replace(scenario.battery, cell="no_such")), SEED
+        )

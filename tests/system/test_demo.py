@@ -1,7 +1,11 @@
 """The whole of it, as a visitor runs it."""
 
 import json
+import os
+import signal
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +30,23 @@ def test_demo_loses_nothing_and_stores_nothing_twice() -> None:
     assert cold["soc_rmse_pct"] < cold["bms_soc_rmse_pct"], (
         "the measured cell in the cold, which no model was fitted on"
     )
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started (proc(5))."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+
+
+def test_a_demo_whose_host_was_killed_ends_and_says_so() -> None:
+    command = [*AYAZ, "demo", "--buses", "2", "--headless"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while len(children(process.pid)) < 3:  # the depot and more: hosts are started once it is ready
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(3)
+        os.kill(children(process.pid)[-1], signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "host of bus-00" in said
+    assert "stopped by itself" in said

@@ -57,7 +57,7 @@ def test_the_event_overtakes_what_waits_and_is_open_then_closed_at_the_depot(
         bus.pack["Insulation"] = 2000
         bus.run(310)
         spool.append([i for i in bus.items if i.seq > 2])
-        uplink.hurry()
+        uplink.look()
         eventually(lambda: store.open_events() == {}, 20)
         eventually(lambda: spool.count() == 0, 30)
         assert store.keys("o", "b", "before") == list(range(1, OLD + 1))

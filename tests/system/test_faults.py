@@ -16,8 +16,7 @@ from depot.store import Store
 from depot.subscriber import Subscriber
 from edge.agent import Agent
 from edge.config import load
-from sim_bus.command import run_simulation
-from tests.conftest import bus_config, eventually, virtual
+from tests.conftest import bus_config, eventually, simulate, virtual
 
 pytestmark = pytest.mark.faults
 CAMPAIGN = os.environ.get("AYAZ_CAMPAIGN") == "1"
@@ -38,7 +37,9 @@ def test_broker_away_at_start_and_killed_later(tmp_path: Path, mosquitto: Any) -
     runner = threading.Thread(target=agent.run, args=(agent_stop,))
     runner.start()
     sim_stop = threading.Event()
-    sim = threading.Thread(target=run_simulation, args=("spring_day", "virtual:f"), kwargs={"stop": sim_stop})
+    sim = threading.Thread(
+        target=simulate, args=("spring_day", "virtual:f"), kwargs={"speed": 1.0, "stop": sim_stop}
+    )
     sim.start()
     store = Store(f"sqlite:///{tmp_path / 'depot.db'}")
     subscriber = Subscriber(mosquitto.url, store)
@@ -76,8 +77,9 @@ def test_agent_killed_again_and_again_loses_nothing_that_it_sealed(tmp_path: Pat
         "from pathlib import Path\n"
         "from edge.agent import Agent\n"
         "from edge.config import load\n"
-        "from sim_bus.command import run_simulation\n"
-        "threading.Thread(target=run_simulation, args=('spring_day', 'virtual:f'), daemon=True).start()\n"
+        "from sim_bus.job import Job, live\n"
+        "bus = Job('spring_day', 'virtual:f', speed=1.0)\n"
+        "threading.Thread(target=live, args=(bus, threading.Event()), daemon=True).start()\n"
         "stop = threading.Event()\n"
         "threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()\n"
         f"Agent(load(Path({str(path)!r}))).run(stop)\n"

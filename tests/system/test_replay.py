@@ -5,13 +5,10 @@ import threading
 from pathlib import Path
 
 from edge.agent import Agent, make_setup
-from edge.can.logs import open_log
 from edge.config import load
-from edge.recording import replay_recording
 from edge.replay import replay_logs
 from edge.telemetry.batch import unpack
-from sim_bus.command import run_simulation
-from tests.conftest import bus_config, virtual
+from tests.conftest import bus_config, simulate, virtual
 
 
 def config_file(folder: Path, name: str) -> Path:
@@ -27,7 +24,7 @@ def test_recording_gives_the_same_bytes(tmp_path: Path) -> None:
     agent_stop = threading.Event()
     runner = threading.Thread(target=agent.run, args=(agent_stop,))
     runner.start()
-    run_simulation("spring_day", "virtual:replay", seed=5, duration_s=7.0)
+    simulate("spring_day", "virtual:replay", seed=5, duration_s=7.0, speed=1.0)
     agent_stop.set()
     runner.join(10)
     rows = sqlite3.connect(tmp_path / "state" / "spool.db").execute(
@@ -35,11 +32,7 @@ def test_recording_gives_the_same_bytes(tmp_path: Path) -> None:
     )
     live = {seq: unpack(payload) for seq, payload in rows}
     setup = make_setup(load(path))
-    again = {
-        item.seq: unpack(item.payload)
-        for _, items in replay_recording(setup, log, iter(open_log(log)))
-        for item in items
-    }
+    again = {item.seq: unpack(item.payload) for _, items in replay_logs(setup, [log]) for item in items}
     assert len(live) >= 4
     assert again == live
 
@@ -47,7 +40,7 @@ def test_recording_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_plain_log_is_replayed_the_same_each_time(tmp_path: Path) -> None:
     path = config_file(tmp_path, "plain")
     log = tmp_path / "day.log"
-    run_simulation("winter_day", str(log), seed=2, duration_s=20, speed=None)
+    simulate("winter_day", log, seed=2, duration_s=20)
     setup = make_setup(load(path))
     runs = [[i.payload for _, items in replay_logs(setup, [log]) for i in items] for _ in range(2)]
     assert runs[0] == runs[1]

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.battery.fitting.joint import Record
-from edge.battery.measured import load_measured
 from edge.battery.model import FloatArray
 from edge.errors import DataError
+from edge.measured import load_measured
 
 BIN_S = 1.0
 LONGEST_GAP_S = 3600.0

@@ -9,7 +9,7 @@
 What a file is, its content decides, never its name. What we read otherwise than python-can: docs/can/logs.md.
 """
 
-from edge.can.logs.candump import CandumpWriter
+from edge.can.logs.candump import CandumpLines, CandumpWriter
 from edge.can.logs.log import Log, Logs, open_log
 
-__all__ = ["CandumpWriter", "Log", "Logs", "open_log"]
+__all__ = ["CandumpLines", "CandumpWriter", "Log", "Logs", "open_log"]

@@ -11,6 +11,7 @@ A line that is no frame is refused and counted by reason; reading goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -80,27 +81,56 @@ class CandumpReader(Reader):
             raise CutShort("ends in the middle of a line")
 
 
-class CandumpWriter:
-    """A candump log: "(seconds.micros) channel id#data", as `CandumpReader` reads it back, to the bit.
+class CandumpLines:
+    """Frames as lines "(seconds.micros) channel id#data", as `CandumpReader` reads them back, to the bit.
 
     Raises
     ------
     LogError
-        The file can't be written, or the channels can't be named in a log: over 256, or with a space.
+        The channels can't be named in a log: over 256, or with a space.
+    """
+
+    def __init__(self, channels: list[str]) -> None:
+        bad = [name for name in channels if not name or name.split() != [name]]
+        if bad or len(channels) > MAX_CHANNELS:
+            what = f"a channel named {bad[0]!r}" if bad else f"{len(channels)} channels"
+            raise LogError(f"a candump log can't have {what}")
+        self._names = [name.encode() for name in channels]
+        self._buffer = bytearray(WRITE_BYTES + FRAME_LINE_MAX + max(map(len, self._names), default=0))
+
+    def of(self, frames: Frames) -> Iterator[memoryview]:
+        """The lines in pieces, each valid until the next is asked for.
+
+        Raises
+        ------
+        LogError
+            A frame is none that candump can say (a negative time, an id or length beyond its kind, a channel without a
+            name, a remote FD frame): those before it were given.
+        """
+        at = 0
+        frames = np.ascontiguousarray(frames)
+        while at < len(frames):
+            size, taken = format(frames[at:], self._names, self._buffer)
+            if not taken:
+                raise LogError(f"no frame of a candump log: {frames[at]}")
+            yield memoryview(self._buffer)[:size]
+            at += taken
+
+
+class CandumpWriter:
+    """A candump log.
+
+    Raises
+    ------
+    LogError
+        The file can't be written, or `CandumpLines` can't have the channels.
     """
 
     def __init__(self, path: Path, channels: list[str]) -> None:
         self.path = path
-        bad = [name for name in channels if not name or name.split() != [name]]
-        if bad or len(channels) > MAX_CHANNELS:
-            what = f"a channel named {bad[0]!r}" if bad else f"{len(channels)} channels"
-            raise LogError(f"{path}: cannot be written: a candump log can't have {what}")
-        self._names = [name.encode() for name in channels]
-        self._buffer = bytearray(WRITE_BYTES + FRAME_LINE_MAX + max(map(len, self._names), default=0))
-        try:
+        with self._named():
+            self._lines = CandumpLines(channels)
             self._file = path.open("wb")
-        except OSError as error:
-            raise LogError(f"{path}: cannot be written: {error.strerror}") from None
 
     def write(self, frames: Frames) -> None:
         """Write frames, in order.
@@ -108,20 +138,11 @@ class CandumpWriter:
         Raises
         ------
         LogError
-            The disk refused; or a frame is none that candump can say (a negative time, an id or length beyond its
-            kind, a channel without a name, a remote FD frame): those before it are written.
+            The disk refused; or a frame is none that candump can say: those before it are written.
         """
-        at = 0
-        frames = np.ascontiguousarray(frames)
-        while at < len(frames):
-            size, taken = format(frames[at:], self._names, self._buffer)
-            if not taken:
-                raise LogError(f"{self.path}: cannot be written: no frame of a candump log: {frames[at]}")
-            try:
-                self._file.write(memoryview(self._buffer)[:size])
-            except OSError as error:
-                raise LogError(f"{self.path}: cannot be written: {error.strerror}") from None
-            at += taken
+        with self._named():
+            for part in self._lines.of(frames):
+                self._file.write(part)
 
     def close(self) -> None:
         """Close the file.
@@ -131,7 +152,13 @@ class CandumpWriter:
         LogError
             The disk refused what was left.
         """
-        try:
+        with self._named():
             self._file.close()
-        except OSError as error:
-            raise LogError(f"{self.path}: cannot be written: {error.strerror}") from None
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, LogError) as error:
+            what = getattr(error, "strerror", None) or error
+            raise LogError(f"{self.path}: cannot be written: {what}") from None

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from edge.battery.measured import Measured, check_against_cell, load_measured
+from edge.battery.against_cell import check_against_cell
 from edge.battery.model import load_cell
 from edge.battery.soc_command import count_soc, estimate_soc, measure_capacity, soc_report
 from edge.cli import run_command
 from edge.errors import DataError
+from edge.measured import Measured, load_measured
 
 SEED = 5
 ROOT = Path(__file__).parents[3]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.battery.measured import Measured
 from edge.battery.soc_plot import BINS, Pictured, _envelope, _thin, plot_soc
 from edge.errors import DataError
+from edge.measured import Measured
 
 ROWS = 300
 TIME = np.arange(ROWS) * 60.0

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -19,8 +20,7 @@ import pytest
 
 from edge.can.j1939 import limits
 from edge.cli import run_command
-from sim_bus.command import run_simulation
-from tests.conftest import AYAZ, CHANNELS
+from tests.conftest import AYAZ, CHANNELS, simulate
 
 ROOT = Path(__file__).parent.parent.parent.parent
 BMS, INVERTER, VEHICLE = (str(ROOT / f"dbc/{name}.dbc") for name in CHANNELS)
@@ -32,7 +32,7 @@ Row = tuple[float, str, int, str, str, Any]  # the six columns
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("decode") / "bus.log"
-    run_simulation("winter_day", str(path), seed=1, duration_s=8, speed=None)
+    simulate("winter_day", path, duration_s=8)
     return str(path)
 
 
@@ -272,12 +272,12 @@ def test_a_channel_and_a_time_to_choose(log: str, capsys: pytest.CaptureFixture[
     only = rows_of(decoded(capsys, log, *options, "--channel", "inverter").encode(), "csv")
     assert only == [row for row in every if row[1] == "inverter"]
     first = float(Path(log).read_text().split(")")[0][1:])
-    part = rows_of(decoded(capsys, log, *options, "--start-s", "1.5", "--end-s", "2.5").encode(), "csv")
+    part = rows_of(decoded(capsys, log, *options, "--start-s", "3", "--end-s", "4").encode(), "csv")
     since = [round((row[0] - first) * 1e6) for row in every]
-    assert part == [row for row, us in zip(every, since, strict=True) if 1_500_000 <= us <= 2_500_000]
+    assert part == [row for row, us in zip(every, since, strict=True) if 3_000_000 <= us <= 4_000_000]
     assert 0 < len(part) < len(every)
     assert run_command(["decode", log, "--dbc", BMS, "--channel", "bsm"]) == 1
-    assert "no channel 'bsm'; they have: bms, inverter, vehicle" in capsys.readouterr().err
+    assert "no channel 'bsm'; they have: vehicle, inverter, bms" in capsys.readouterr().err
     assert run_command(["decode", log, "--dbc", BMS, "--end-s", "nan"]) == 2
 
 
@@ -298,7 +298,9 @@ def test_a_database_for_one_channel(log: str, tmp_path: Path, capsys: pytest.Cap
         assert run_command(["decode", log, *options, *plain]) == 0
         said = capsys.readouterr()
         assert {row[3] for row in rows_of(said.out.encode(), "jsonl")} == {message}
-        assert ("both have identifier 0x100 (" in said.err and ") and 9 messages more; " in said.err) == warns
+        assert (
+            "both have identifier 0x100 (" in said.err and ") and 12 messages more; " in said.err
+        ) == warns
     assert run_command(["decode", log, "--dbc", f"bmz={renamed}"]) == 0
     assert "no channel 'bmz'" in capsys.readouterr().err
 
@@ -530,8 +532,22 @@ def j1939_log(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def test_what_j1939_itself_defines(j1939_log: str, capsys: pytest.CaptureFixture[str]) -> None:
-    out = decoded(capsys, j1939_log, "--dbc", VEHICLE, "--j1939", "--format", "jsonl")
+def without(names: str, dbc: str) -> str:
+    """A database's text without the messages whose names begin so."""
+    whole: Any = cantools.database.load_file(dbc, sort_signals=None)
+    kept = [m for m in whole.messages if not re.match(names, m.name)]
+    assert len(kept) < len(whole.messages)
+    some = cantools.database.Database(kept, whole.nodes, whole.buses, whole.version, whole.dbc)
+    return str(some.as_dbc_string())
+
+
+def test_what_j1939_itself_defines(
+    j1939_log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the database has no words for it."""
+    vehicle = tmp_path / "vehicle.dbc"
+    vehicle.write_text(without("AddressClaim|DM1", VEHICLE), "cp1252", newline="")
+    out = decoded(capsys, j1939_log, "--dbc", str(vehicle), "--j1939", "--format", "jsonl")
     lines = [json.loads(line) for line in out.splitlines()]
     claim, here, there, one, three = [line for line in lines if not line["message"].startswith("TP_")]
     assert (claim["t"], claim["id"], claim["message"]) == (1.0, 0x18EEFF80, "AddressClaimed")
@@ -554,11 +570,12 @@ def test_what_j1939_itself_defines(j1939_log: str, capsys: pytest.CaptureFixture
     assert not any(name.startswith("Dtc4.") for name in three["signals"])
     assert three["signals"]["AmberWarningLamp"] is None
     rows = rows_of(
-        decoded(capsys, j1939_log, "--dbc", VEHICLE, "--j1939", "--signals", "DM1.*Lamp*").encode(), "csv"
+        decoded(capsys, j1939_log, "--dbc", str(vehicle), "--j1939", "--signals", "DM1.*Lamp*").encode(),
+        "csv",
     )
     assert {row[3] for row in rows} == {"DM1"}
     assert [row[5] for row in rows if row[4] == "AmberWarningLamp"] == ["1", "not available"]
-    assert run_command(["decode", j1939_log, "--dbc", VEHICLE, "--signals", "DM1.*"]) == 1
+    assert run_command(["decode", j1939_log, "--dbc", str(vehicle), "--signals", "DM1.*"]) == 1
     assert "no database has such a signal" in capsys.readouterr().err
 
 

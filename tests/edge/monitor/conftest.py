@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sim_bus.command import run_simulation
-from tests.conftest import bus_config, virtual
+from tests.conftest import bus_config, simulate, virtual
 
 DURATION_S = 20.0
 
@@ -14,7 +13,7 @@ DURATION_S = 20.0
 def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of the simulated bus, DURATION_S long."""
     path = tmp_path_factory.mktemp("monitor") / "day.log"
-    run_simulation("winter_day", str(path), seed=3, duration_s=DURATION_S, speed=None)
+    simulate("winter_day", path, seed=3, duration_s=DURATION_S)
     return path
 
 

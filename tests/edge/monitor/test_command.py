@@ -13,8 +13,7 @@ from edge.cli import run_command
 from edge.config import load
 from edge.monitor.command import _agents_memory
 from edge.telemetry.spool import Spool
-from sim_bus.command import run_simulation
-from tests.conftest import AYAZ, ROOT
+from tests.conftest import AYAZ, ROOT, simulate
 
 
 def json_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
@@ -72,9 +71,9 @@ def test_with_databases_only(day: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_live_over_python_cans_virtual_bus(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stop = threading.Event()
     sim = threading.Thread(
-        target=run_simulation,
+        target=simulate,
         args=("winter_day", "virtual:monitor"),
-        kwargs={"stop": stop, "duration_s": 60.0},
+        kwargs={"stop": stop, "duration_s": 60.0, "speed": 1.0},
     )
     sim.start()
     try:

@@ -88,7 +88,7 @@ def test_keys_drive_it_and_q_quits(start: Callable[..., Session]) -> None:
     session.press("3")
     session.read_until("PackVoltage")
     session.press("/packcurr")
-    session.read_until('532 signals with "packcurr"')
+    session.read_until('887 signals with "packcurr"')
     session.read_until("find:")
     session.press("\r\x1b[B4")
     session.read_until("state of charge")

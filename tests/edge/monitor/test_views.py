@@ -155,7 +155,7 @@ def test_a_battery_of_which_nothing_is_known(picture: BusPicture) -> None:
 
 def test_faults_are_counted_in_the_tab_and_explained(picture: BusPicture) -> None:
     text = shown(picture, "Faults")
-    assert "No J1939 source sends trouble codes" in text
+    assert "1 J1939 sources send their trouble codes (DM1); active: 0" in text
     dm = decode_dm(bytes([0b00010100, 0xFF, 0x9E, 0x02, 0x03, 0x05, 0x01, 0x02, 0x44, 0xFF]))
     assert dm is not None
     dark = decode_dm(bytes([0b01000000, 0xFF, 0, 0, 0, 0]))

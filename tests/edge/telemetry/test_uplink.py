@@ -138,7 +138,7 @@ def test_events_overtake_the_batches_that_wait(
     for n in range(2, uplink_module.WINDOW + 1):
         assert depot.take("batch") == b"payload %d" % n
     spool.append([Item("event", "o", "b", "boot", 41, b"hot", "event/critical"), batch(42)])
-    uplink.hurry()
+    uplink.look()
     assert depot.heard.get(timeout=10)[:2] == ("event/critical", b"hot")
     monkeypatch.setattr(uplink_module, "RESEND_S", 0.5)
     assert depot.take("event/critical") == b"hot"

@@ -1,7 +1,7 @@
 """SocketCAN for real: the checks beside this file, run inside guests whose kernels have CAN.
 
 One boot runs a guest's whole list; here each check is a test of its own. What they check they say
-themselves: vcan_checks.py, slcan_checks.py, j1939_checks.py, agent_checks.py, controller_checks.py; and the contract of all sources.
+themselves: vcan_checks.py, slcan_checks.py, j1939_checks.py, agent_checks.py, sim_checks.py, controller_checks.py; and the contract of all sources.
 """
 
 import ast
@@ -18,7 +18,7 @@ from scripts.guest import Finished, GuestError, run_qemu, run_uml
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
 CONTRACT = ROOT / "tests" / "edge" / "can" / "test_source_contract.py"
-UML = (*(HERE / f"{name}_checks.py" for name in ("vcan", "slcan", "j1939", "agent")), CONTRACT)
+UML = (*(HERE / f"{name}_checks.py" for name in ("vcan", "slcan", "j1939", "agent", "sim")), CONTRACT)
 QEMU = (HERE / "controller_checks.py",)
 TIMEOUT_S = 900  # a busy machine; alone it is done in a tenth
 
