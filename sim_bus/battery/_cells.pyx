@@ -64,6 +64,7 @@ cdef double REFERENCE_K = 298.15
 cdef double[4] POLE = [20.1907, 80.63085835, 378.60996212, 3552.36883004]
 cdef double[4] WEIGHT = [0.1019622, 0.05048866, 0.027064, 0.02048514]
 
+
 def modes():
     """Poles (1/tau) and weights of the diffusion, for the tests."""
     return list(POLE), list(WEIGHT)
@@ -294,12 +295,12 @@ cdef class Kernel:
     def run(self, const double[::1] time_s, const double[::1] current_a, const double[::1] temp_degc, double dt_s,
             double every_s, double[::1] voltage_v):
         """The first cell alone, over a file: each row's current flows from the row before to it."""
-        cdef Py_ssize_t row, part, parts
+        cdef Py_ssize_t row, _part, parts
         cdef double gap, waited = every_s
         for row in range(time_s.shape[0]):
             gap = dt_s if row == 0 else time_s[row] - time_s[row - 1]
             parts = max(<Py_ssize_t>(gap / dt_s + 0.999), 1)
-            for part in range(parts):
+            for _part in range(parts):
                 if waited >= every_s or fabs(gap / parts - self.dt_s) > 1e-6:
                     self.dt_s = gap / parts
                     self.temp[0] = temp_degc[row]
