@@ -159,10 +159,12 @@ def run_cell(
     capacity_ah: float | None = None,
     resistance: float = 1.0,
     hysteresis: float = 0.0,
+    every_s: float = 1.0,
 ) -> FloatArray:
     """Voltage of one cell, rested before, at each row; a row's current flows from the row before until it.
 
-    Rows may be as far apart as they like: steps are dt_s at most. Raises ScenarioError where the arrays don't fit,
+    Rows may be as far apart as they like: steps are dt_s at most. What depends on temperature and, slowly, on soc is
+    brought up to date every `every_s`. Raises ScenarioError where the arrays don't fit,
     times don't rise or a value is not finite.
     """
     time, current = np.array(time_s, np.float64), np.array(current_a, np.float64)
@@ -184,5 +186,5 @@ def run_cell(
         hysteresis=hysteresis,
     )
     voltage = np.zeros(time.size)
-    cells.kernel.run(time, current, temp, dt_s, 1.0, voltage)
+    cells.kernel.run(time, current, temp, dt_s, every_s, voltage)
     return voltage

@@ -162,6 +162,15 @@ def test_measured_drives_that_were_not_fitted(
     assert rms_mv("lg_hg2", path, 1 << 30, ah) <= most_mv
 
 
+@pytest.mark.parametrize(("name", "most_mv"), [("drive_+25", 15), ("drive_-25", 40)])
+def test_the_measured_drives_of_lfp(shared_data: Path, name: str, most_mv: float) -> None:
+    """There is one for each temperature, and it was fitted: the model is rich enough. What a fit without one says of it: docs."""
+    assert (
+        rms_mv("a123_26650", shared_data / "battery" / "a123_lfp" / f"{name}.csv.gz", 1 << 30, 2.072)
+        <= most_mv
+    )
+
+
 def test_a_measured_drive_in_the_cold() -> None:
     """A shipped hour of the LG cell, which was not fitted."""
     path = resources.files("sim_bus.playbacks") / "lg_hg2_mixed1_-10degC.csv.gz"
