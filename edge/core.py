@@ -127,7 +127,10 @@ class Core:
 
     def ledger(self) -> dict[str, Any]:
         """Cumulative counts since this boot: what each channel saw, refused and lost (docs/protocol.md)."""
-        can = {c.name: self.counts.of_channel(c.number) for c in self.setup.catalogue.channels}
+        can = {
+            c.name: self.counts.of_channel(c.number) | {"skipped": self.decoder.skipped(c.number)}
+            for c in self.setup.catalogue.channels
+        }
         lost: dict[str, int] = {}
         for name, count in self._loss.items():
             channel, _, what = name.rpartition(".")

@@ -237,6 +237,12 @@ class Decoder(Kernel):
             target = self._asked(number, address) if address is not None else self._named(number, name or 0)
         return int(self._targets["base"][target]) + place
 
+    def skipped(self, channel: int) -> int:
+        """How many frames of a channel are missing by the jumps of their senders' counters (edge/can/protection.py)."""
+        of_message = np.array([m.channel for m in self._messages], np.int64)
+        mine = of_message[self._targets["message"][: self._n_targets]] == channel
+        return int(self._states["skipped"][: self._n_targets][mine].sum())
+
     # Decoding
 
     def update(self, frames: Frames, latest: LatestTable, counts: Counts) -> None:

@@ -338,6 +338,18 @@ def test_a_bad_frame_changes_nothing_but_a_count(core: Core, send, reason: str) 
     assert after["decoded"] == before["decoded"]
 
 
+def test_what_a_counter_jumps_over_is_in_the_ledger(core: Core) -> None:
+    bus = Bus(core)
+    bus.run(1)
+    for step, skipped in ((3, 2), (1, 2), (15, 16)):
+        bus.pack(step=step)
+        assert core.ledger()["can"]["bms"]["skipped"] == skipped
+    bus.run(2, pack=False)
+    bus.pack(step=5)
+    assert core.ledger()["can"]["bms"]["skipped"] == 16, "after a silence nobody knows"
+    assert core.ledger()["can"]["bms"]["refused"] == 0
+
+
 def random_frames(n: int) -> Frames:
     """Known and unknown ids, every length, every flag that a source may set."""
     print("seed", SEED)
