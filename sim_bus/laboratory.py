@@ -1,7 +1,7 @@
 """A laboratory: slow, pulse and drive tests of one simulated cell, as files of measured data for `ayaz fit-cell`.
 
     slow_+25.csv.gz      C/20 from full to empty, an hour of rest, C/20 to full: a row each 10 s
-    pulses_+25.csv.gz    after every tenth of the charge: 1 C out and 3/4 C in for 10 s each, rests; C/3 between: a row a second, with soc
+    pulses_+25.csv.gz    full (out only) and after every tenth of the charge: 1 C out and 3/4 C in for 10 s each, rests; C/3 between: a row a second, with soc
     drive_+25.csv.gz     stop after stop, from full until it is empty: a row a second, with soc
 
 One cell in a chamber: its temperature is the chamber's. The instruments: voltage to 0.1 mV with 0.2 mV of noise (1 sigma),
@@ -70,10 +70,11 @@ def slow(bench: _Bench, streams: Streams) -> Test:
 def pulses(bench: _Bench, streams: Streams) -> Test:
     """See the module's head."""
     capacity, back = bench.cell.capacity_ah, bench.degc > NO_CHARGE_DEGC
-    pulse = np.concatenate([np.full(s, rate if back else max(rate, 0.0)) for rate, s in PULSES])
+    out = np.concatenate([np.full(s, max(rate, 0.0)) for rate, s in PULSES])
+    pulse = np.concatenate([np.full(s, rate) for rate, s in PULSES]) if back else out
     between = np.full(round(3600 * BETWEEN_SOC / BETWEEN_C), BETWEEN_C)
     once = np.concatenate([between, np.zeros(BETWEEN_REST_S), pulse])
-    current = capacity * np.tile(once, round(1 / BETWEEN_SOC) - 1)
+    current = capacity * np.concatenate([out, np.tile(once, round(1 / BETWEEN_SOC) - 1)])
     return bench.run(current[: bench.until(current, 1.0, begin=60)], 1.0)
 
 

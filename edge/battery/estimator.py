@@ -183,7 +183,9 @@ class PackEstimator:
         self._clock = np.zeros(
             2
         )  # seconds in the open window, and of windows since the last look at the guesses
-        self._capacity_ah = np.full(n, model.capacity_ah if capacity_ah is None else capacity_ah)
+        self._capacity_ah = np.full(
+            n, model.capacity_ah if capacity_ah is None else capacity_ah, dtype=np.float64
+        )
         self._temp_degc = np.full(n, DEFAULT_TEMP_DEGC)
         # 0: waits for its first voltage; 0.5: the same, with a given soc; 1: runs
         self._begun = np.full(n, 0.0 if initial_soc is None else 0.5)

@@ -247,8 +247,9 @@ def test_the_link_is_charged_from_the_highest_string() -> None:
     b, orders = battery(soc_sd=0.0)
     b.cells.soc[0] -= 0.45
     orders.contactors[:] = False
-    drive(b, dataclasses.replace(orders, precharge=True), 0.0, STEP_S)
+    drive(b, orders, 0.0, STEP_S)
     assert b.string_v[0] < b.string_v[1]
+    drive(b, dataclasses.replace(orders, precharge=True), 0.0, STEP_S)
     assert b.string_a[0] == 0 < b.string_a[1]
     before = b.link_v
     drive(b, dataclasses.replace(orders, precharge=True), 0.0, STEP_S)
