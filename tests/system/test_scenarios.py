@@ -57,6 +57,7 @@ class Must:
     good_again  whether all are good at the end
     out         the cells that stand out of their strings at some time
     events      what opens: what, thing, severity
+    most_sd_pct how wide the band may become
     """
 
     seconds: int
@@ -65,6 +66,7 @@ class Must:
     good_again: bool = True
     out: tuple[str, ...] = ()
     events: tuple[tuple[str, str, str], ...] = ()
+    most_sd_pct: float = MOST_SD_PCT
 
 
 NOT_SEEN = Must(300)  # nothing claims to see it
@@ -73,6 +75,7 @@ MUST = {
         600,
         out=("String1.Cell040",),
         events=(("temperature_rises", "String1.Temperature10", "warning"),),
+        most_sd_pct=25.0,  # the cell gives hundreds of ampere that nobody counts: it is lost, and looked for everywhere
     ),
     "weak_cell": Must(
         810, out=("String2.Cell017",), events=(("cell_deviates", "String2.Cell017", "warning"),)
@@ -196,7 +199,7 @@ def short(path: str) -> str:
     return path.removeprefix(BATTERY)
 
 
-def check_always(story: Story) -> None:
+def check_always(story: Story, most_sd_pct: float = MOST_SD_PCT) -> None:
     """Whatever happens: the items are in order, every frame is in the ledger once, the estimate is within its band."""
     assert [item.seq for item in story.items] == list(range(1, len(story.items) + 1))
     assert [item.kind for item in story.items].count("batch") >= len(story.looks) * LOOK_S // 30
@@ -209,12 +212,12 @@ def check_always(story: Story) -> None:
     error = np.abs(estimate - true)
     print(f"soc off by {error.max():.2f} %, {(error / sd).max():.2f} sd at most; sd {sd.max():.1f} % at most")
     assert (error <= 1.96 * sd).all()
-    assert ((sd > 0) & (sd <= MOST_SD_PCT)).all()
+    assert ((sd > 0) & (sd <= most_sd_pct)).all()
 
 
 def check(story: Story, must: Must) -> None:
     """What must be noticed was, and nothing else."""
-    check_always(story)
+    check_always(story, must.most_sd_pct)
     troubles = {(c, what): n for c in CHANNELS for what in TROUBLE if (n := story.can[c][what])}
     print(troubles, {k: sorted(v)[:5] for k, v in story.not_good.items()}, story.out, story.events)
     expected = {(c, what): span for c, counts in must.ledger.items() for what, span in counts.items()}
