@@ -1,0 +1,280 @@
+"""The simulator's cell model against PyBaMM: `python scripts/validate_sim_cells.py DATA OUT [--cell nmc|lfp] [--write]`.
+
+A cell of PyBaMM (the `[lab]` extra) is measured as a real one would be: its Doyle-Fuller-Newman model, isothermal, with
+the parameters of scripts/lab_pybamm.py (Chen2020 for NMC, Prada2013 for LFP, both made as dependent on temperature as
+measured cells are). OUT/CELL/ gets, at 25, 0 and -20 degC,
+
+    fit/    slow_T, pulses_T, US06_T: what scripts/fit_sim_cells.py fits the simulator's cell model to
+    judge/  Mixed1_T, UDDS_T: drives that no fit saw
+    spme/   the same drives by PyBaMM's own single-particle model with electrolyte, with the parameters of the DFN
+
+Files that are there already are used again. Then the fitted cell runs each drive open loop, from the known first state of
+charge on the known current, and the table says how far its voltage is from the DFN's. The last rows of the table say
+how far PyBaMM's SPMe is from the DFN: what the electrodes' depth, which neither it nor our cell has, is worth.
+DATA holds lg_hg2_nmc: the drives' currents are those of the LG cell, scaled to the capacity. All is deterministic.
+
+    python scripts/validate_sim_cells.py ../shared/data/battery pybamm_cells
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from scripts.fit_sim_cells import (
+    LG_WIDTH,
+    PULSES_WEIGHT,
+    File,
+    FloatArray,
+    Model,
+    Task,
+    beyond,
+    chen,
+    first_x,
+    fit,
+    from_full,
+    load,
+    out_and_back,
+    safari_delacourt,
+    slow_branches,
+    slow_out,
+    toml,
+)
+from scripts.validate_soc import put
+from sim_bus.battery.cell import Cell
+
+PAGE = Path(__file__).parent.parent / "docs" / "simulator" / "cells.md"
+TEMPS = (25, 0, -20)
+FITTED, JUDGED = ("slow", "pulses", "US06"), ("Mixed1", "UDDS")
+MEASURED_DEGC = {"UDDS": {25: -10, 0: -10}}  # the LG cell has no warmer UDDS
+PULSES_STEP_S = 5.0  # of the solver at most, as in lab_pybamm
+DRIVE_STEP_S = 1.0  # 2 s would leap over the smallest of the moves of UDDS
+LOW_SOC = 0.1  # above it the table counts a second time
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is assumed of a PyBaMM cell: what is for the measured cell of its chemistry, in fit_sim_cells."""
+
+    parameters: str
+    voltage_min_v: float
+    voltage_max_v: float
+    graphite: Callable[[FloatArray], FloatArray]
+    anode: tuple[float, float]  # stoichiometry at soc 0 and 1
+    cathode: tuple[float, float]
+    socs: tuple[float, ...]
+
+
+KINDS = {
+    "nmc": Kind("Chen2020", 2.5, 4.2, chen, (0.03, 0.90), (0.91, 0.27), (0.0, 0.1, 0.3, 0.7, 1.0)),
+    "lfp": Kind(
+        "Prada2013",
+        2.0,
+        3.6,
+        safari_delacourt,
+        (0.0176, 0.81),
+        (0.95, 0.03),
+        (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0),
+    ),
+}
+
+
+# ---- PyBaMM's cell is measured -------------------------------------------------------------------------------------
+
+
+Use = tuple[str, str, int]  # folder, kind of test, degC
+
+
+def simulate(name: str, data: Path, out: Path) -> None:
+    """The files of one cell that are not there yet."""
+    wanted: list[Use] = [("fit", k, t) for k in FITTED for t in TEMPS]
+    wanted += [(folder, k, t) for folder in ("judge", "spme") for k in JUDGED for t in TEMPS]
+    missing = [w for w in wanted if not place(out / name, *w).exists()]
+    if not missing:
+        return
+    try:
+        import pybamm
+
+        from scripts import lab_pybamm as lab
+    except ImportError as error:
+        sys.exit(f"{error}: PyBaMM is needed, the extra [lab]")
+    cell = lab.CELLS[name]
+    values = lab.parameters(cell, lab.scale_for(cell))
+    slow = lab.slow(lab.at(values, 25), pybamm.lithium_ion.DFN())
+    capacity = float(slow[:, 4].max() - slow[0, 4])
+    for use in missing:
+        begun = time.perf_counter()
+        rows = measured(values, use, capacity, data)
+        lab.check(lab.Job(name, use[1], use[2], use[0]), rows, capacity)
+        path = place(out / name, *use)
+        lab.write(path, rows, capacity)
+        left = 1 - (rows[-1, 4] - rows[0, 4]) / capacity
+        print(
+            f"  {path.relative_to(out)}: {rows[-1, 0] / 3600:.2f} h to soc {left:.2f}, {time.perf_counter() - begun:.0f} s",
+            flush=True,
+        )
+
+
+def measured(values: Any, use: Use, capacity_ah: float, data: Path) -> FloatArray:
+    """Rows of one file, as lab_pybamm makes them."""
+    import pybamm
+
+    from scripts import lab_pybamm as lab
+
+    folder, kind, temp = use
+    model = pybamm.lithium_ion.SPMe() if folder == "spme" else pybamm.lithium_ion.DFN()
+    here = lab.at(values, temp)
+    if kind == "slow":
+        return lab.slow(here, model)
+    if kind == "pulses":
+        return lab.run(here, *lab.stretched(lab.pulses(capacity_ah, temp)), PULSES_STEP_S, model)
+    drive = lab.drive(data, kind, temp, capacity_ah, MEASURED_DEGC.get(kind, {}).get(temp))
+    return lab.run(here, *drive, DRIVE_STEP_S, model)
+
+
+def place(folder: Path, use: str, kind: str, temp_degc: int) -> Path:
+    return folder / use / f"{kind}_{temp_degc:+03d}.csv.gz"
+
+
+# ---- our cell is fitted to it --------------------------------------------------------------------------------------
+
+
+def capacity_of(folder: Path) -> float:
+    """Charge in Ah that C/20 takes out at 25 degC."""
+    return float(out_and_back(load(place(folder, "fit", "slow", 25)))[0].charge_ah()[-1])
+
+
+def first_model(kind: Kind, folder: Path) -> Model:
+    """Before the fit: the open circuit in the middle of the slow test's branches, no hysteresis (PyBaMM's has none)."""
+    out, back = out_and_back(load(place(folder, "fit", "slow", 25)))
+    capacity = capacity_of(folder)
+    down, up = slow_branches(out, back, capacity, 1.0)
+    temps, socs = np.array(sorted(TEMPS), dtype=float), np.array(kind.socs)
+    return Model((down + up) / 2, np.zeros_like(down), kind.graphite, kind.anode, kind.cathode, LG_WIDTH,
+                 temps, socs, first_x(temps, socs, capacity))  # fmt: skip
+
+
+def tasks(folder: Path, use: str, kinds: tuple[str, ...]) -> list[Task]:
+    capacity = capacity_of(folder)
+    found = []
+    for kind in kinds:
+        for temp in TEMPS:
+            path = place(folder, use, kind, temp)
+            weight = PULSES_WEIGHT if kind == "pulses" else 1.0
+            found.append(slow_out(path, capacity) if kind == "slow" else from_full(path, capacity, weight))
+    return found
+
+
+def fitted(name: str, folder: Path) -> Cell:
+    kind = KINDS[name]
+    about: dict[str, Any] = {
+        "name": f"pybamm_{name}", "chemistry": name.upper(), "summary": f"PyBaMM's {kind.parameters}, DFN",
+        "capacity_ah": capacity_of(folder), "voltage_min_v": kind.voltage_min_v, "voltage_max_v": kind.voltage_max_v,
+    }  # fmt: skip
+    model = fit(first_model(kind, folder), tasks(folder, "fit", FITTED), loud=False)
+    return beyond(model.cell(**about))
+
+
+# ---- and judged ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors of the voltage on one file, in mV; the low ones are the rows below LOW_SOC."""
+
+    rms: float
+    largest: float
+    rms_above: float
+    largest_above: float
+    last_soc: float
+
+    def __str__(self) -> str:
+        return f"{self.rms:.1f}, {self.largest:.0f}"
+
+    def above(self) -> str:
+        return f"{self.rms_above:.1f}, {self.largest_above:.0f}"
+
+
+def score(error_v: FloatArray, soc: FloatArray) -> Score:
+    e = 1e3 * error_v
+    above = e[soc >= LOW_SOC]
+
+    def rms(x: FloatArray) -> float:
+        return float(np.sqrt((x**2).mean()))
+
+    return Score(rms(e), float(np.abs(e).max()), rms(above), float(np.abs(above).max()), float(soc[-1]))
+
+
+def beside(one: File, other: File) -> tuple[FloatArray, FloatArray]:
+    """How far the second's voltage is from the first's at its own times, and the soc, for as long as both run."""
+    both = min(one.time.size, other.time.size)
+    if not np.array_equal(one.time[:both], other.time[:both]):
+        raise ValueError(f"{one.name}, {other.name}: not at the same times")
+    return one.volts[:both] - other.volts[:both], one.soc[:both]
+
+
+Line = tuple[str, list[str]]
+
+
+def lines(folder: Path, cell: Cell) -> list[Line]:
+    """Rows of the table: a title, and a text for each of TEMPS."""
+    ours = {k: [score(t.error(cell), t.file.soc) for t in tasks(folder, "fit", (k,))] for k in FITTED}
+    judged = {k: [score(t.error(cell), t.file.soc) for t in tasks(folder, "judge", (k,))] for k in JUDGED}
+    found: list[Line] = []
+    for kind, scores in judged.items():
+        found.append((f"{kind}, judged", [str(s) for s in scores]))
+        found.append((f"{kind} above 10 %", [s.above() for s in scores]))
+    found += [(f"{kind}, fitted", [str(s) for s in scores]) for kind, scores in ours.items()]
+    for kind in JUDGED:
+        found.append((f"{kind}, PyBaMM's SPMe above 10 %", [spme(folder, kind, t) for t in TEMPS]))
+    return found
+
+
+def spme(folder: Path, kind: str, temp_degc: int) -> str:
+    """The SPMe beside the DFN; where it meets the voltage limit while the DFN goes on, its last soc."""
+    dfn, other = (load(place(folder, use, kind, temp_degc)) for use in ("judge", "spme"))
+    error, soc = beside(dfn, other)
+    made = score(error, soc)
+    ends = (
+        f" (ends at {100 * made.last_soc:.0f} %)" if made.last_soc > max(dfn.soc[-1], LOW_SOC) + 0.01 else ""
+    )
+    return made.above() + ends
+
+
+def table(title: str, rows: list[Line]) -> str:
+    head = [f"| {title} | " + " | ".join(f"{t} °C".replace("-", "−") for t in TEMPS) + " |"]
+    head.append("|---" * (len(TEMPS) + 1) + "|")
+    return "\n".join([*head, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--cell", choices=KINDS, action="append", help="only this cell")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/simulator/cells.md")
+    options = parser.parse_args()
+    for name in options.cell or KINDS:
+        simulate(name, options.data, options.out)
+        folder = options.out / name
+        cell = fitted(name, folder)
+        (folder / "fitted.toml").write_text(toml(cell), "utf-8")
+        text = table(f"{KINDS[name].parameters} ({name.upper()})", lines(folder, cell))
+        print(text, flush=True)
+        if options.write:
+            put(PAGE, f"pybamm {name}", text)
+
+
+if __name__ == "__main__":
+    main()
