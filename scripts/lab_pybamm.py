@@ -127,6 +127,10 @@ def model() -> Any:
     return pybamm.lithium_ion.SPMe({"thermal": "lumped"})
 
 
+def prepared(setup: dict[str, Any] | None) -> dict[str, Any]:
+    return {"model": model()} | (setup or {})
+
+
 def at(values: Any, temp_degc: float) -> Any:
     """The same, in a chamber of that temperature."""
     out = values.copy()
@@ -203,24 +207,30 @@ def drive(
 
 
 def run(
-    values: Any, time_s: Array, current_a: Array, longest_step_s: float, electrochemistry: Any = None
+    values: Any,
+    time_s: Array,
+    current_a: Array,
+    longest_step_s: float,
+    setup: dict[str, Any] | None = None,
+    rtol: float = 1e-4,
 ) -> Array:
     """[rows, (time, current, voltage, degC, charge taken out)] of a full cell, until its lower voltage limit.
 
-    electrochemistry: PyBaMM's model; `model()` where it is not given.
+    setup: arguments of pybamm.Simulation in place of `model()` and its mesh; rtol: the solver's relative tolerance.
     """
     values = values.copy()
     values["Current function [A]"] = pybamm.Interpolant(time_s, current_a, pybamm.t)
     values["Upper voltage cut-off [V]"] += OVERSHOOT_V
-    solver = pybamm.IDAKLUSolver(options={"dt_max": longest_step_s})  # a longer one would leap over a pulse
-    simulation = pybamm.Simulation(electrochemistry or model(), parameter_values=values, solver=solver)
+    # A longer step would leap over a pulse.
+    solver = pybamm.IDAKLUSolver(rtol=rtol, options={"dt_max": longest_step_s})
+    simulation = pybamm.Simulation(**prepared(setup), parameter_values=values, solver=solver)
     solution = simulation.solve([0, time_s[-1]], t_interp=time_s, initial_soc=1.0)
     times = time_s[time_s <= solution.t[-1]]
     return columns(solution, times)
 
 
-def slow(values: Any, electrochemistry: Any = None) -> Array:
-    """C/20 from full to empty, an hour's rest, and back; electrochemistry as in `run`."""
+def slow(values: Any, setup: dict[str, Any] | None = None) -> Array:
+    """C/20 from full to empty, an hour's rest, and back; setup as in `run`."""
     steps = [
         "Discharge at C/20 until {:g} V",
         "Rest for 1 hour",
@@ -230,7 +240,7 @@ def slow(values: Any, electrochemistry: Any = None) -> Array:
     low, high = (float(values[f"{k} voltage cut-off [V]"]) for k in ("Lower", "Upper"))
     text = [s.format(v) for s, v in zip(steps, (low, 0, high, 0), strict=True)]
     simulation = pybamm.Simulation(
-        electrochemistry or model(),
+        **prepared(setup),
         experiment=pybamm.Experiment(text, period="60 seconds"),
         parameter_values=values,
         solver=pybamm.IDAKLUSolver(),
