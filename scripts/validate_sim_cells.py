@@ -1,4 +1,4 @@
-"""The simulator's cell model against PyBaMM: `python scripts/validate_sim_cells.py DATA OUT [--cell nmc|lfp] [--write]`.
+"""The simulator's cell model against PyBaMM: `python scripts/validate_sim_cells.py DATA OUT`.
 
 A cell of PyBaMM (the `[lab]` extra) is measured as a real one would be: its Doyle-Fuller-Newman model, isothermal, with
 the parameters of scripts/lab_pybamm.py (Chen2020 for NMC, Prada2013 for LFP, both made as dependent on temperature as
@@ -11,6 +11,7 @@ measured cells are). OUT/CELL/ gets, at 25, 0 and -20 degC,
 Files that are there already are used again. Then the fitted cell runs each drive open loop, from the known first state of
 charge on the known current, and the table says how far its voltage is from the DFN's. The last rows of the table say
 how far PyBaMM's SPMe is from the DFN: what the electrodes' depth, which neither it nor our cell has, is worth.
+With --diffusion the particles alone are compared, without any fit.
 DATA holds lg_hg2_nmc: the drives' currents are those of the LG cell, scaled to the capacity. All is deterministic.
 
     python scripts/validate_sim_cells.py ../shared/data/battery pybamm_cells
@@ -19,6 +20,7 @@ DATA holds lg_hg2_nmc: the drives' currents are those of the LG cell, scaled to 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import time
 from collections.abc import Callable
@@ -50,6 +52,7 @@ from scripts.fit_sim_cells import (
     toml,
 )
 from scripts.validate_soc import put
+from sim_bus.battery._cells import modes
 from sim_bus.battery.cell import Cell
 
 PAGE = Path(__file__).parent.parent / "docs" / "simulator" / "cells.md"
@@ -60,6 +63,7 @@ PULSES_STEP_S = 5.0  # of the solver at most, as in lab_pybamm
 DRIVE_STEP_S = 1.0
 RTOL = {25: 1e-5}  # elsewhere PyBaMM's 1e-4; with it a drive at 25 degC loses up to 0.3 % of the charge
 STRETCH = 3.0  # of the points in the particles
+SINCE = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # of `diffusion`
 LOW_SOC = 0.1  # above it the table counts a second time
 
 
@@ -93,6 +97,11 @@ KINDS = {
 # ---- PyBaMM's cell is measured -------------------------------------------------------------------------------------
 
 
+def need_pybamm() -> None:
+    if importlib.util.find_spec("pybamm") is None:
+        sys.exit("PyBaMM is needed: it is in the extra [lab]")
+
+
 Use = tuple[str, str, int]  # folder, kind of test, degC
 
 
@@ -103,10 +112,9 @@ def simulate(name: str, data: Path, out: Path) -> None:
     missing = [w for w in wanted if not place(out / name, *w).exists()]
     if not missing:
         return
-    try:
-        from scripts import lab_pybamm as lab
-    except ImportError as error:
-        sys.exit(f"{error}: PyBaMM is needed, the extra [lab]")
+    need_pybamm()
+    from scripts import lab_pybamm as lab
+
     cell = lab.CELLS[name]
     values = lab.parameters(cell, lab.scale_for(cell))
     slow = lab.slow(lab.at(values, 25), setup("DFN"))
@@ -156,6 +164,46 @@ def setup(model: str) -> dict[str, Any]:
 
 def place(folder: Path, use: str, kind: str, temp_degc: int) -> Path:
     return folder / use / f"{kind}_{temp_degc:+03d}.csv.gz"
+
+
+# ---- what needs no fit: diffusion into a particle ------------------------------------------------------------------
+
+
+def our_step(since: FloatArray) -> FloatArray:
+    """From mean to surface after a step of current, over where it ends; `since` in units of radius^2 / diffusivity."""
+    pole, weight = (np.array(m) for m in modes())
+    return 1 - np.exp(-np.outer(since, pole)) @ weight / weight.sum()
+
+
+def pybamm_step(since: FloatArray) -> FloatArray:
+    """The same of PyBaMM's Fickian particle, with points enough to be exact to 1 %: Chen2020's anode, at C/5."""
+    import pybamm
+
+    values = pybamm.ParameterValues("Chen2020")
+    values["Current function [A]"] = 1.0
+    unit_s = float(values["Negative particle radius [m]"]) ** 2 / float(
+        values["Negative particle diffusivity [m2.s-1]"]
+    )
+    points = {"x_n": 5, "x_s": 5, "x_p": 5, "r_n": 60, "r_p": 20}
+    solver = pybamm.IDAKLUSolver(rtol=1e-8, atol=1e-10)
+    simulation = pybamm.Simulation(**setup("SPM"), parameter_values=values, var_pts=points, solver=solver)
+    times = unit_s * np.r_[0, since, 1]
+    solution = simulation.solve([0, unit_s], t_interp=times, initial_soc=0.5)
+    surface, mean = (
+        solution[f"{name} negative particle {what}stoichiometry"].entries
+        for name, what in (("X-averaged", "surface "), ("Average", ""))
+    )
+    moved: FloatArray = surface - mean
+    return (moved / moved[-1])[1:-1]
+
+
+def diffusion() -> str:
+    since = np.array(SINCE)
+    ours, theirs = our_step(since), pybamm_step(since)
+    off = ", ".join(
+        f"{100 * (a / b - 1):+.1f} % at {t:g}" for t, a, b in zip(since, ours, theirs, strict=True)
+    )
+    return f"Diffusion after a step of current, ours over PyBaMM's particle (time in radius^2/diffusivity): {off}"
 
 
 # ---- our cell is fitted to it --------------------------------------------------------------------------------------
@@ -277,7 +325,12 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--cell", choices=KINDS, action="append", help="only this cell")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/simulator/cells.md")
+    parser.add_argument("--diffusion", action="store_true", help="only compare diffusion, which needs no fit")
     options = parser.parse_args()
+    if options.diffusion:
+        need_pybamm()
+        print(diffusion())
+        return
     for name in options.cell or KINDS:
         simulate(name, options.data, options.out)
         folder = options.out / name

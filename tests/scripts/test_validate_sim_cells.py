@@ -19,6 +19,7 @@ from scripts.validate_sim_cells import (
     beside,
     capacity_of,
     first_model,
+    our_step,
     place,
     score,
     simulate,
@@ -125,9 +126,26 @@ def test_drives_begin_full_and_slow_tests_end_before_the_charge(tmp_path: Path) 
     assert all(t.file.current.min() >= 0 for t in found)
 
 
+def test_the_modes_are_a_sphere_s() -> None:
+    """Crank, The Mathematics of Diffusion, 6.3: constant flux; the first roots of tan(q) = q, and soon one is enough."""
+    q = 4.493409458
+    late = np.array([0.2, 0.5])
+    assert our_step(late) == pytest.approx(1 - 10 * np.exp(-(q**2) * late) / q**2, abs=0.001)
+    assert our_step(np.array([0.0])) == pytest.approx([0.0], abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyBaMM's own
+def test_the_modes_are_pybamm_s_particle() -> None:
+    pytest.importorskip("pybamm", reason="PyBaMM is in the [lab] extra")
+    from scripts.validate_sim_cells import pybamm_step
+
+    since = np.array([0.003, 0.01, 0.1])
+    assert our_step(since) == pytest.approx(pybamm_step(since), rel=0.01)
+
+
 def test_without_pybamm_it_says_what_is_missing(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.modules['pybamm'] = None\n"
+        "import importlib.util; importlib.util.find_spec = lambda name: None\n"
         "from pathlib import Path\n"
         "from scripts.validate_sim_cells import simulate\n"
         f"simulate('nmc', Path({str(tmp_path)!r}), Path({str(tmp_path)!r}))"
