@@ -156,6 +156,7 @@ class Model:
     temps: FloatArray
     socs: FloatArray
     x: FloatArray  # tables in the order of KEYS and, within, of temperatures; then bends of the OCV, ln loop, entropy
+    ratio: float = SPLIT  # exchange current of the anode over the cathode's
 
     def split(self, x: FloatArray) -> tuple[dict[str, FloatArray], FloatArray, FloatArray, FloatArray]:
         t, z, at, ln = self.temps.size, self.socs.size, 0, {}
@@ -171,7 +172,7 @@ class Model:
         ln, bend, loop, entropy = self.split(self.x if x is None else x)
         dynamics = {k: np.repeat(np.exp(v), self.socs.size // v.shape[1], axis=1) for k, v in ln.items()}
         both = dynamics.pop("exchange_a")
-        dynamics |= {"anode_exchange_a": both * SPLIT**0.5, "cathode_exchange_a": both / SPLIT**0.5}
+        dynamics |= {"anode_exchange_a": both * self.ratio**0.5, "cathode_exchange_a": both / self.ratio**0.5}
         potential = {
             "cell_v": self.ocv + np.interp(SOC, KNOTS, bend),
             "anode_v": self.graphite(self.anode[0] + SOC * (self.anode[1] - self.anode[0])),

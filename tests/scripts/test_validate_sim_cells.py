@@ -18,7 +18,9 @@ from scripts.validate_sim_cells import (
     TEMPS,
     beside,
     capacity_of,
+    far_off,
     first_model,
+    lines,
     our_step,
     place,
     score,
@@ -85,7 +87,7 @@ def test_what_is_judged_is_not_fitted() -> None:
 def test_the_open_circuit_is_the_middle_of_the_slow_test(tmp_path: Path) -> None:
     slow_file(tmp_path)
     assert capacity_of(tmp_path) == pytest.approx(5.0)
-    model = first_model(KINDS["nmc"], tmp_path)
+    model = first_model(KINDS["nmc"].assumed, (0.0, 1.0), tmp_path)
     cell = model.cell()
     assert cell.open_circuit_v(np.array([0.3, 0.6])) == pytest.approx([3.5, 3.8], abs=0.002)
     assert cell.potential["hysteresis_v"].max() == 0
@@ -112,18 +114,41 @@ def test_a_fit_finds_the_cell_that_it_was_made_from() -> None:
         assert np.abs(task.error(found)).max() < 0.1 * np.abs(task.error(first.cell())).max()
 
 
-def test_drives_begin_full_and_slow_tests_end_before_the_charge(tmp_path: Path) -> None:
-    slow_file(tmp_path)
-    time = np.arange(0.0, 100.0)
-    for kind in FITTED[1:]:
-        for temp in TEMPS:
-            write(place(tmp_path, "fit", kind, temp), time, np.full(100, 2.0), np.full(100, 4.0))
+def all_files(folder: Path) -> None:
+    slow_file(folder)
     for temp in TEMPS[1:]:
-        place(tmp_path, "fit", "slow", temp).write_bytes(place(tmp_path, "fit", "slow", 25).read_bytes())
+        place(folder, "fit", "slow", temp).write_bytes(place(folder, "fit", "slow", 25).read_bytes())
+    time = np.arange(0.0, 200.0)
+    for use, kinds in (("fit", FITTED[1:]), ("judge", JUDGED), ("spme", JUDGED)):
+        rows = 200 if use != "spme" else 100
+        for kind in kinds:
+            for temp in TEMPS:
+                flowing = np.full(rows, 60.0 if kind == "Mixed1" else 1.0)
+                write(place(folder, use, kind, temp), time[:rows], flowing, np.full(rows, 4.0))
+
+
+def test_drives_begin_full_and_slow_tests_end_before_the_charge(tmp_path: Path) -> None:
+    all_files(tmp_path)
     found = tasks(tmp_path, "fit", FITTED)
     assert len(found) == len(FITTED) * len(TEMPS)
     assert {t.soc0 for t in found} == {1.0}
     assert all(t.file.current.min() >= 0 for t in found)
+
+
+def test_every_line_has_all_temperatures(tmp_path: Path) -> None:
+    all_files(tmp_path)
+    found = lines(tmp_path, first_model(KINDS["nmc"].assumed, (0.0, 1.0), tmp_path).cell())
+    far = far_off(tmp_path, first_model(KINDS["nmc"].assumed, (0.0, 1.0), tmp_path).cell())
+    assert len(far) == len(JUDGED) * len(TEMPS), "the files' voltage has nothing to do with the cell's"
+    assert far[0].startswith("Mixed1_+25: ")
+    titles = [title for title, _ in found]
+    assert len(titles) == len(set(titles)) == len(FITTED) + 2 * len(JUDGED)
+    assert all(len(texts) == len(TEMPS) for _, texts in found)
+    ended = {title: "(ends at" in texts[0] for title, texts in found}
+    assert ended["Mixed1, PyBaMM's SPMe above 10 %"], (
+        "from 100 % it comes to two thirds, the other to a third"
+    )
+    assert not ended["UDDS, PyBaMM's SPMe above 10 %"]
 
 
 def test_the_modes_are_a_sphere_s() -> None:
@@ -166,5 +191,5 @@ def test_a_pybamm_cell_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     simulate("nmc", tmp_path, tmp_path)
     assert 4.9 < capacity_of(tmp_path / "nmc") < 5.4
     made = tasks(tmp_path / "nmc", "fit", ("slow",))
-    first = first_model(KINDS["nmc"], tmp_path / "nmc").cell()
+    first = first_model(KINDS["nmc"].own, (0.0, 1.0), tmp_path / "nmc").cell()
     assert np.sqrt((made[0].error(first) ** 2).mean()) < 0.05, "before any fit"
