@@ -156,6 +156,7 @@ class Model:
     temps: FloatArray
     socs: FloatArray
     x: FloatArray  # tables in the order of KEYS and, within, of temperatures; then bends of the OCV, ln loop, entropy
+    ratio: float = SPLIT  # exchange current of the anode over the cathode's
 
     def split(self, x: FloatArray) -> tuple[dict[str, FloatArray], FloatArray, FloatArray, FloatArray]:
         t, z, at, ln = self.temps.size, self.socs.size, 0, {}
@@ -171,7 +172,7 @@ class Model:
         ln, bend, loop, entropy = self.split(self.x if x is None else x)
         dynamics = {k: np.repeat(np.exp(v), self.socs.size // v.shape[1], axis=1) for k, v in ln.items()}
         both = dynamics.pop("exchange_a")
-        dynamics |= {"anode_exchange_a": both * SPLIT**0.5, "cathode_exchange_a": both / SPLIT**0.5}
+        dynamics |= {"anode_exchange_a": both * self.ratio**0.5, "cathode_exchange_a": both / self.ratio**0.5}
         potential = {
             "cell_v": self.ocv + np.interp(SOC, KNOTS, bend),
             "anode_v": self.graphite(self.anode[0] + SOC * (self.anode[1] - self.anode[0])),
@@ -435,34 +436,48 @@ def a123(folder: Path) -> Subject:
     return Subject("a123_26650", tasks, [], model, about)
 
 
-def lg(folder: Path) -> Subject:
-    slow = load(folder / "slow_+25.csv.gz")
-    charging, discharging = slow.current < -0.02, slow.current > 0.02
+def out_and_back(slow: File) -> tuple[File, File]:
+    """The discharge and the charge of a slow test."""
 
     def part(mask: npt.NDArray[np.bool_]) -> File:
-        return File("slow", *(c[mask] for c in (slow.time, slow.current, slow.volts, slow.temp, slow.soc)))
+        return File(slow.name, *(c[mask] for c in (slow.time, slow.current, slow.volts, slow.temp, slow.soc)))
 
-    out, back = part(discharging), part(charging)
+    return part(slow.current > 0.02), part(slow.current < -0.02)
+
+
+def from_full(path: Path, capacity_ah: float, weight: float = 1.0) -> Task:
+    """A drive or pulses of a full cell, in rows of a second."""
+    return Task(thinned(path, 1.0), 1.0, capacity_ah, 1.0, 1.0, weight)
+
+
+def slow_out(path: Path, capacity_ah: float) -> Task:
+    """A slow test of a full cell until its charge begins."""
+    file = thinned(path, 10.0)
+    end = int(np.argmax(file.current < -0.02)) or file.time.size
+    file = File(file.name, *(c[:end] for c in (file.time, file.current, file.volts, file.temp, file.soc)))
+    return Task(file, 1.0, capacity_ah, 1.0, 10.0, 0.5)
+
+
+PULSES_WEIGHT = 0.7
+LG_WIDTH = np.array([0.005, 0.015, 0.04, 0.1])
+
+
+def lg(folder: Path) -> Subject:
+    out, back = out_and_back(load(folder / "slow_+25.csv.gz"))
     gone, come = out.charge_ah()[-1], -back.charge_ah()[-1]
     down = branch(out, 1 - out.charge_ah() / LG_AH[25])
     up = branch(back, 1 - gone / LG_AH[25] - back.charge_ah() * (gone / come) / LG_AH[25])
 
-    def task(p: Path, weight: float = 1.0) -> Task:
-        return Task(thinned(p, 1.0), 1.0, LG_AH[degc(p)], 1.0, 1.0, weight)
+    def files(kind: str) -> list[Path]:
+        return sorted(folder.glob(f"{kind}_*.csv.gz"))
 
-    tasks = [task(p) for kind in ("US06", "LA92") for p in sorted(folder.glob(f"{kind}_*.csv.gz"))]
-    tasks += [task(p, 0.7) for p in sorted(folder.glob("pulses_*.csv.gz"))]
-    for p in sorted(folder.glob("slow_*.csv.gz")):
-        file = thinned(p, 10.0)
-        end = int(np.argmax(file.current < -0.02)) or file.time.size
-        file = File(file.name, *(c[:end] for c in (file.time, file.current, file.volts, file.temp, file.soc)))
-        tasks.append(Task(file, 1.0, LG_AH[degc(p)], 1.0, 10.0, 0.5))
-    judged = [
-        task(p) for kind in ("Mixed1", "Mixed2", "UDDS") for p in sorted(folder.glob(f"{kind}_*.csv.gz"))
-    ]
+    tasks = [from_full(p, LG_AH[degc(p)]) for kind in ("US06", "LA92") for p in files(kind)]
+    tasks += [from_full(p, LG_AH[degc(p)], PULSES_WEIGHT) for p in files("pulses")]
+    tasks += [slow_out(p, LG_AH[degc(p)]) for p in files("slow")]
+    judged = [from_full(p, LG_AH[degc(p)]) for kind in ("Mixed1", "Mixed2", "UDDS") for p in files(kind)]
     temps, socs = np.array([-20.0, -10.0, 0.0, 10.0, 25.0, 40.0]), np.array([0.0, 0.1, 0.3, 0.7, 1.0])
     model = Model((down + up) / 2, np.clip(0.3 * (up - down), 1e-4, None), chen, (0.03, 0.90), (0.91, 0.27),
-                  np.array([0.005, 0.015, 0.04, 0.1]), temps, socs, first_x(temps, socs, 2.7))  # fmt: skip
+                  LG_WIDTH, temps, socs, first_x(temps, socs, 2.7))  # fmt: skip
     about = {
         "name": "lg_hg2", "chemistry": "NMC", "summary": "LG 18650HG2, 3 Ah nominal, lightly used",
         "capacity_ah": 2.74, "voltage_min_v": 2.5, "voltage_max_v": 4.2, "mass_kg": 0.047, "heat_j_per_kg_k": 900.0,

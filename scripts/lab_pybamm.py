@@ -127,6 +127,10 @@ def model() -> Any:
     return pybamm.lithium_ion.SPMe({"thermal": "lumped"})
 
 
+def prepared(setup: dict[str, Any] | None) -> dict[str, Any]:
+    return {"model": model()} | (setup or {})
+
+
 def at(values: Any, temp_degc: float) -> Any:
     """The same, in a chamber of that temperature."""
     out = values.copy()
@@ -184,11 +188,15 @@ def stretched(parts: Iterator[tuple[float, float]]) -> tuple[Array, Array]:
     return np.arange(len(current), dtype=float), current
 
 
-def drive(data: Path, name: str, temp_degc: int, capacity_ah: float) -> tuple[Array, Array]:
-    """The LG cell's current at 1 Hz, for a cell of this capacity, again and again."""
-    measured = second_by_second(
-        load_measured(data / f"lg_hg2_nmc/{name}_{DRIVE_DEGC[temp_degc]:+03d}.csv.gz")
-    )
+def drive(
+    data: Path, name: str, temp_degc: int, capacity_ah: float, measured_degc: int | None = None
+) -> tuple[Array, Array]:
+    """The LG cell's current at 1 Hz, for a cell of this capacity, again and again.
+
+    It is the one measured at DRIVE_DEGC[temp_degc], or at measured_degc.
+    """
+    degc = DRIVE_DEGC[temp_degc] if measured_degc is None else measured_degc
+    measured = second_by_second(load_measured(data / f"lg_hg2_nmc/{name}_{degc:+03d}.csv.gz"))
     seconds = np.arange(np.floor(measured.time_s[-1]))
     place = np.searchsorted(measured.time_s, seconds)
     current = measured.current_a[place] * COLD_SHARE.get(temp_degc, 1.0) * capacity_ah / LG_CAPACITY_AH
@@ -198,20 +206,31 @@ def drive(data: Path, name: str, temp_degc: int, capacity_ah: float) -> tuple[Ar
     return np.arange(len(current), dtype=float), current
 
 
-def run(values: Any, time_s: Array, current_a: Array, longest_step_s: float) -> Array:
-    """[rows, (time, current, voltage, degC, charge taken out)] of a full cell, until its lower voltage limit."""
+def run(
+    values: Any,
+    time_s: Array,
+    current_a: Array,
+    longest_step_s: float,
+    setup: dict[str, Any] | None = None,
+    rtol: float = 1e-4,
+) -> Array:
+    """[rows, (time, current, voltage, degC, charge taken out)] of a full cell, until its lower voltage limit.
+
+    setup: arguments of pybamm.Simulation in place of `model()` and its mesh; rtol: the solver's relative tolerance.
+    """
     values = values.copy()
     values["Current function [A]"] = pybamm.Interpolant(time_s, current_a, pybamm.t)
     values["Upper voltage cut-off [V]"] += OVERSHOOT_V
-    solver = pybamm.IDAKLUSolver(options={"dt_max": longest_step_s})  # a longer one would leap over a pulse
-    simulation = pybamm.Simulation(model(), parameter_values=values, solver=solver)
+    # A longer step would leap over a pulse.
+    solver = pybamm.IDAKLUSolver(rtol=rtol, options={"dt_max": longest_step_s})
+    simulation = pybamm.Simulation(**prepared(setup), parameter_values=values, solver=solver)
     solution = simulation.solve([0, time_s[-1]], t_interp=time_s, initial_soc=1.0)
     times = time_s[time_s <= solution.t[-1]]
     return columns(solution, times)
 
 
-def slow(values: Any) -> Array:
-    """C/20 from full to empty, an hour's rest, and back."""
+def slow(values: Any, setup: dict[str, Any] | None = None) -> Array:
+    """C/20 from full to empty, an hour's rest, and back; setup as in `run`."""
     steps = [
         "Discharge at C/20 until {:g} V",
         "Rest for 1 hour",
@@ -221,7 +240,7 @@ def slow(values: Any) -> Array:
     low, high = (float(values[f"{k} voltage cut-off [V]"]) for k in ("Lower", "Upper"))
     text = [s.format(v) for s, v in zip(steps, (low, 0, high, 0), strict=True)]
     simulation = pybamm.Simulation(
-        model(),
+        **prepared(setup),
         experiment=pybamm.Experiment(text, period="60 seconds"),
         parameter_values=values,
         solver=pybamm.IDAKLUSolver(),
