@@ -196,10 +196,10 @@ def test_fewer_voltages_are_a_wider_band(tmp_path: Path) -> None:
     bands, model_sd = {}, {}
     for part in ("cells", "min", "pack_voltage"):
         setup = make_setup(tmp_path, ["pack_current", "temp", part], series=24)
-        bus = started(replace(setup, initial_soc=0.9), soc=0.9)
+        bus = started(replace(setup, initial_soc=0.5), soc=0.5)
         bands[part] = bus.estimate()[1]
         model_sd[part] = pack_of(bus)._model().model_sd_v
-    assert bands["pack_voltage"] > bands["cells"]
+    assert bands["pack_voltage"] > 1.03 * bands["cells"]
     assert (model_sd["cells"] == bus.core.setup.cell.model_sd_v).all()
     assert (model_sd["min"] > np.hypot(model_sd["cells"], 0.005 - 1e-9)).all()
     assert (model_sd["pack_voltage"] > np.hypot(model_sd["cells"], 0.002 * 2)).all(), "a voltmeter's 0.2 %"

@@ -218,7 +218,8 @@ def check_always(story: Story, most_sd_pct: float = MOST_SD_PCT) -> None:
 def check(story: Story, must: Must) -> None:
     """What must be noticed was, and nothing else."""
     check_always(story, must.most_sd_pct)
-    troubles = {(c, what): n for c in CHANNELS for what in TROUBLE if (n := story.can[c][what])}
+    can = story.can
+    troubles = {(c, what): n for c in CHANNELS for what in TROUBLE if (n := can[c][what])}
     print(troubles, {k: sorted(v)[:5] for k, v in story.not_good.items()}, story.out, story.events)
     expected = {(c, what): span for c, counts in must.ledger.items() for what, span in counts.items()}
     for place in troubles.keys() | expected.keys():
