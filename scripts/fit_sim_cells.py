@@ -372,11 +372,11 @@ def thinned(path: Path, bin_s: float) -> File:
 
 
 def slow_branches(
-    discharge: File, charge: File, capacity_ah: float, back: float
+    discharge: File, charge: File, out_ah: float, in_ah: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Voltages over SOC: going down from full, and coming up; `back` is what the charge's counting is multiplied by."""
-    down = branch(discharge, 1 - discharge.charge_ah() / capacity_ah)
-    up = branch(charge, -charge.charge_ah() * back / capacity_ah)
+    """Voltages over SOC: going down from full, by the charge that goes out in all, and coming up, by what goes in."""
+    down = branch(discharge, 1 - discharge.charge_ah() / out_ah)
+    up = branch(charge, -charge.charge_ah() / in_ah)
     return down, up
 
 
@@ -391,6 +391,7 @@ class Subject:
     about: dict[str, Any]
 
 
+WIDTH = np.array([0.005, 0.015, 0.04, 0.1])  # of the hysteresis's play operators, in soc
 A123_SLOW_V = 0.0015  # of the slow branches' distance from the middle is resistance
 LG_AH = {40: 2.74, 25: 2.74, 10: 2.70, 0: 2.68, -10: 2.66, -20: 2.64}  # shared with the data's own soc
 
@@ -403,25 +404,24 @@ def a123(folder: Path) -> Subject:
     """Slow tests by their own capacities: the rest of it goes in and out in the files `..._end_...`."""
     capacity = 2.072
 
-    def slow(kind: str, degc: str) -> tuple[File, float]:
-        part, end = (load(folder / f"slow_{kind}{e}_{degc}.csv.gz") for e in ("", "_end"))
+    def slow(kind: str, temp: str) -> tuple[File, float]:
+        part, end = (load(folder / f"slow_{kind}{e}_{temp}.csv.gz") for e in ("", "_end"))
         return part, abs(float(part.charge_ah()[-1] + end.charge_ah()[-1]))
 
-    out, in_ = slow("discharge", "+25"), slow("charge", "+25")
-    down = branch(out[0], 1 - out[0].charge_ah() / out[1])
-    up = branch(in_[0], -in_[0].charge_ah() / in_[1])
+    (discharge, out_ah), (charge, in_ah) = slow("discharge", "+25"), slow("charge", "+25")
+    down, up = slow_branches(discharge, charge, out_ah, in_ah)
     middle, loop = (down + up) / 2, np.clip((up - down) / 2 - A123_SLOW_V, 0.001, 0.02)
     middle[0] = 2.0
     tasks = [Task(load(p), 1.0, capacity, 1.0, 1.0, every=4) for p in sorted(folder.glob("drive_*.csv.gz"))]
-    for degc in sorted(p.name[15:18] for p in folder.glob("slow_discharge_[+-]*.csv.gz")):
-        if abs(int(degc)) in (15, 35) and degc != "-15":
+    for temp in sorted(p.name[15:18] for p in folder.glob("slow_discharge_[+-]*.csv.gz")):
+        if abs(int(temp)) in (15, 35) and temp != "-15":
             continue  # between others, and without a drive
         for kind, soc0 in (("discharge", 1.0), ("charge", 0.0)):
-            file, total = slow(kind, degc)
+            file, total = slow(kind, temp)
             tasks.append(Task(file, soc0, total, 2 * soc0 - 1, 20.0, 0.3, every=10))
     temps = np.array([-25.0, -15.0, -5.0, 5.0, 25.0, 45.0])
     socs = np.array([0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0])
-    model = Model(middle, loop, safari_delacourt, (0.0176, 0.81), (0.95, 0.03), np.array([0.005, 0.015, 0.04, 0.1]),
+    model = Model(middle, loop, safari_delacourt, (0.0176, 0.81), (0.95, 0.03), WIDTH,
                   temps, socs, first_x(temps, socs, capacity))  # fmt: skip
     about = {
         "name": "a123_26650", "chemistry": "LFP", "summary": "A123 26650, 2.07 Ah; temperatures are those of the chamber",
@@ -459,7 +459,6 @@ def slow_out(path: Path, capacity_ah: float) -> Task:
 
 
 PULSES_WEIGHT = 0.7
-LG_WIDTH = np.array([0.005, 0.015, 0.04, 0.1])
 
 
 def lg(folder: Path) -> Subject:
@@ -477,7 +476,7 @@ def lg(folder: Path) -> Subject:
     judged = [from_full(p, LG_AH[degc(p)]) for kind in ("Mixed1", "Mixed2", "UDDS") for p in files(kind)]
     temps, socs = np.array([-20.0, -10.0, 0.0, 10.0, 25.0, 40.0]), np.array([0.0, 0.1, 0.3, 0.7, 1.0])
     model = Model((down + up) / 2, np.clip(0.3 * (up - down), 1e-4, None), chen, (0.03, 0.90), (0.91, 0.27),
-                  LG_WIDTH, temps, socs, first_x(temps, socs, 2.7))  # fmt: skip
+                  WIDTH, temps, socs, first_x(temps, socs, 2.7))  # fmt: skip
     about = {
         "name": "lg_hg2", "chemistry": "NMC", "summary": "LG 18650HG2, 3 Ah nominal, lightly used",
         "capacity_ah": 2.74, "voltage_min_v": 2.5, "voltage_max_v": 4.2, "mass_kg": 0.047, "heat_j_per_kg_k": 900.0,

@@ -128,7 +128,7 @@ def model() -> Any:
 
 
 def prepared(setup: dict[str, Any] | None) -> dict[str, Any]:
-    return {"model": model()} | (setup or {})
+    return {"model": model()} if setup is None else setup
 
 
 def at(values: Any, temp_degc: float) -> Any:
@@ -311,6 +311,11 @@ def make(job: Job, scale: float, capacity_ah: float, data: Path, out: Path) -> s
                 np.array([0, span, 10 * span]), np.array([first, last, last]) + KELVIN, pybamm.t
             )
         rows = run(values, times, current, 2.0)
+    return keep(job, rows, capacity_ah, out, begun)
+
+
+def keep(job: Job, rows: Array, capacity_ah: float, out: Path, begun: float) -> str:
+    """Check and write what was simulated since `begun` (perf_counter); returns what it is."""
     check(job, rows, capacity_ah)
     write(out / job.cell / job.folder / f"{job.name}.csv.gz", rows, capacity_ah)
     seconds = time.perf_counter() - begun

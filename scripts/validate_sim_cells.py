@@ -35,9 +35,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from scripts.fit_sim_cells import (
-    LG_WIDTH,
     PULSES_WEIGHT,
     SPLIT,
+    WIDTH,
     File,
     FloatArray,
     Model,
@@ -64,10 +64,8 @@ FITTED, JUDGED = ("slow", "pulses", "US06"), ("Mixed1", "UDDS")
 MEASURED_DEGC = {"UDDS": {25: -10, 0: -10}}  # the LG cell has no warmer UDDS
 PULSES_STEP_S = 5.0  # of the solver at most, as in lab_pybamm
 DRIVE_STEP_S = 1.0
-RTOL, FINE_RTOL = (
-    1e-4,
-    1e-5,
-)  # of the solver; with PyBaMM's own, the first, some drives lose up to 0.3 % of the charge
+RTOL = 1e-4  # of the solver, as PyBaMM has it
+FINE_RTOL = 1e-5  # for drives that lose up to 0.3 % of their charge with the other
 STRETCH = 3.0  # of the points in the particles
 SINCE = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # of `diffusion`
 FAR_MV = 100.0  # of `far_off`
@@ -139,14 +137,8 @@ def simulate(name: str, data: Path, out: Path) -> None:
     for use in missing:
         begun = time.perf_counter()
         rows = measured(values, use, capacity, data)
-        lab.check(lab.Job(name, use[1], use[2], use[0]), rows, capacity)
-        path = place(out / name, *use)
-        lab.write(path, rows, capacity)
-        left = 1 - (rows[-1, 4] - rows[0, 4]) / capacity
-        print(
-            f"  {path.relative_to(out)}: {rows[-1, 0] / 3600:.2f} h to soc {left:.2f}, {time.perf_counter() - begun:.0f} s",
-            flush=True,
-        )
+        folder, kind, temp = use
+        print(" ", lab.keep(lab.Job(name, kind, temp, folder), rows, capacity, out, begun), flush=True)
 
 
 def measured(values: Any, use: Use, capacity_ah: float, data: Path) -> FloatArray:
@@ -236,10 +228,10 @@ def first_model(electrodes: Electrodes, socs: tuple[float, ...], folder: Path) -
     """Before the fit: the open circuit in the middle of the slow test's branches, no hysteresis (PyBaMM's has none)."""
     out, back = out_and_back(load(place(folder, "fit", "slow", 25)))
     capacity = capacity_of(folder)
-    down, up = slow_branches(out, back, capacity, 1.0)
+    down, up = slow_branches(out, back, capacity, capacity)
     temps, at = np.array(sorted(TEMPS), dtype=float), np.array(socs)
     e = electrodes
-    return Model((down + up) / 2, np.zeros_like(down), e.graphite, e.anode, e.cathode, LG_WIDTH,
+    return Model((down + up) / 2, np.zeros_like(down), e.graphite, e.anode, e.cathode, WIDTH,
                  temps, at, first_x(temps, at, capacity), e.ratio)  # fmt: skip
 
 
